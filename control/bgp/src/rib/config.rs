@@ -1,0 +1,184 @@
+//! What the RIB is told: its own configuration and the facts of each session.
+
+use core::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+
+use crate::policy::Policy;
+use crate::types::{Asn, Family, RouterId};
+use crate::wire::ClusterId;
+
+/// Configuration of the whole RIB.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RibConfig {
+    /// Own AS.
+    pub local_asn: Asn,
+    /// Own BGP identifier.
+    pub router_id: RouterId,
+    /// Own cluster for reflection (RFC 4456); the router id if absent.
+    pub cluster_id: Option<ClusterId>,
+    /// LOCAL_PREF of routes that carry none.
+    pub default_local_pref: u32,
+    /// How MULTI_EXIT_DISC is compared.
+    pub med: MedConfig,
+    /// Equal paths used at once, learned by eBGP; at least 1.
+    pub maximum_paths_ebgp: u16,
+    /// Equal paths used at once, learned by iBGP; at least 1.
+    pub maximum_paths_ibgp: u16,
+    /// Multipath asks only for AS paths of equal length; else they must be identical but for the originating peer's AS.
+    pub multipath_relax: bool,
+    /// Prefers the eBGP path that was there first, before comparing router ids (RFC 5004).
+    pub prefer_oldest: bool,
+    /// Whether a next hop is reachable before [`super::Rib::next_hop_changed`] says so. True for a speaker without a
+    /// dataplane.
+    pub assume_reachable: bool,
+}
+
+impl RibConfig {
+    /// The defaults for this AS and identifier: LOCAL_PREF 100, MED within one neighbouring AS, no multipath.
+    #[must_use]
+    pub const fn new(local_asn: Asn, router_id: RouterId) -> Self {
+        Self {
+            local_asn,
+            router_id,
+            cluster_id: None,
+            default_local_pref: 100,
+            med: MedConfig {
+                always_compare: false,
+                missing: MissingMed::Best,
+            },
+            maximum_paths_ebgp: 1,
+            maximum_paths_ibgp: 1,
+            multipath_relax: false,
+            prefer_oldest: false,
+            assume_reachable: false,
+        }
+    }
+}
+
+/// How MULTI_EXIT_DISC is compared (RFC 4271 9.1.2.2 c).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MedConfig {
+    /// Between paths of different neighbouring ASes too.
+    pub always_compare: bool,
+    /// What a missing one counts as.
+    pub missing: MissingMed,
+}
+
+/// What a missing MULTI_EXIT_DISC counts as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MissingMed {
+    /// 0, the RFC's reading.
+    Best,
+    /// 2^32-1.
+    Worst,
+}
+
+/// Facts of an established session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RibSession {
+    /// eBGP or iBGP.
+    pub kind: PeerKind,
+    /// The AS that we present to this peer.
+    pub local_asn: Asn,
+    /// The peer's AS.
+    pub remote_asn: Asn,
+    /// The peer's BGP identifier.
+    pub remote_router_id: RouterId,
+    /// The peer's address.
+    pub remote_addr: IpAddr,
+    /// Our address of the session: the next hop that "self" means for its family.
+    pub local_addr: IpAddr,
+    /// Our global IPv6 address on the link, for an IPv6 next hop where `local_addr` is not one.
+    pub local_ipv6: Option<Ipv6Addr>,
+    /// Our IPv4 address on the link, for an IPv4 next hop where `local_addr` is not one.
+    pub local_ipv4: Option<core::net::Ipv4Addr>,
+    /// Our link-local address, if the peer is directly connected (RFC 2545 3).
+    pub local_link_local: Option<Ipv6Addr>,
+    /// Interface index of the link, if the peer is directly connected; link-local next hops are bound to it.
+    pub link: Option<u32>,
+    /// Refuses paths whose first AS is not the peer's (RFC 4271 6.3). eBGP only.
+    pub enforce_first_as: bool,
+    /// How often our own AS may be in a received path before it counts as a loop.
+    pub allow_own_as: u8,
+    /// Both sides use 4-octet AS numbers (RFC 6793).
+    pub as4: bool,
+    /// Largest message the peer takes, in bytes: 4096, or 65535 (RFC 8654).
+    pub max_message_bytes: u16,
+    /// Peer asked for and we support enhanced refresh: refreshes go out between BoRR and EoRR (RFC 7313).
+    pub enhanced_refresh: bool,
+    /// By [`Family::index`]; `None` where the family was not negotiated.
+    pub families: [Option<FamilySession>; Family::ALL.len()],
+}
+
+impl RibSession {
+    /// A plain session with every given family under the same policies.
+    #[must_use]
+    pub fn new(
+        kind: PeerKind,
+        (local_asn, local_addr): (Asn, IpAddr),
+        (remote_asn, remote_router_id, remote_addr): (Asn, RouterId, IpAddr),
+        families: &[(Family, FamilySession)],
+    ) -> Self {
+        let mut by_index = [None, None];
+        for (family, session) in families {
+            by_index[family.index()] = Some(session.clone());
+        }
+        Self {
+            kind,
+            local_asn,
+            remote_asn,
+            remote_router_id,
+            remote_addr,
+            local_addr,
+            local_ipv6: None,
+            local_ipv4: None,
+            local_link_local: None,
+            link: None,
+            enforce_first_as: matches!(kind, PeerKind::External),
+            allow_own_as: 0,
+            as4: true,
+            max_message_bytes: 4096,
+            enhanced_refresh: false,
+            families: by_index,
+        }
+    }
+}
+
+/// The kind of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PeerKind {
+    /// eBGP.
+    External,
+    /// iBGP.
+    Internal {
+        /// The peer is our route reflection client (RFC 4456).
+        client: bool,
+    },
+}
+
+/// One family of a session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FamilySession {
+    /// Import policy; without one an eBGP peer's routes are rejected (RFC 8212), an iBGP peer's accepted.
+    pub import: Option<Arc<Policy>>,
+    /// Export policy; without one nothing is sent to an eBGP peer (RFC 8212), everything to an iBGP peer.
+    pub export: Option<Arc<Policy>>,
+    /// Accepts a default route from the peer. Otherwise it is rejected, whatever the policy says.
+    pub default_route_in: bool,
+    /// Sends a default route to the peer. Otherwise it is not sent, whatever the policy says.
+    pub default_route_out: bool,
+    /// Next hop of routes sent to the peer.
+    pub next_hop: NextHopMode,
+}
+
+/// Next hop of routes sent (RFC 4271 5.1.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum NextHopMode {
+    /// eBGP: the own address. iBGP: unchanged, but the own address for originated routes.
+    #[default]
+    Default,
+    /// Always the own address, except for routes reflected between iBGP peers.
+    SelfAddress,
+    /// Unchanged, except for originated routes.
+    Unchanged,
+}

@@ -1,3 +1,45 @@
-//! Being written.
+//! Development verbs, one file each: `cargo xtask VERB`.
 
-fn main() {}
+mod lint;
+mod setup;
+mod test;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Everything that building, showing and checking Causeway takes.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Install what is missing: rust-src, bpf-linker and, on Debian, the routers that the tests talk to
+    Setup(setup::Args),
+    /// Run the suites; the last line says how many checks passed and failed
+    Test(test::Args),
+    /// Check formatting, clippy, the rules between the rooms and that nothing is left half done
+    Lint,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Args::parse().verb {
+        Verb::Setup(args) => setup::run(args),
+        Verb::Test(args) => test::run(args),
+        Verb::Lint => lint::run(),
+    };
+    report(outcome)
+}
+
+fn report(outcome: Result<ExitCode>) -> ExitCode {
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,77 @@
+//! The node itself: `NodeConfig`, and the core/v1 `Node` for its labels.
+
+use serde::{Deserialize, Serialize};
+
+use crate::meta::{LabelSelector, Object, ObjectMeta};
+
+/// Kind of [`NodeConfig`].
+pub const NODE_CONFIG: &str = "NodeConfig";
+
+/// What a node does with packets. At most one selects a node.
+pub type NodeConfig = Object<NodeConfigSpec>;
+
+/// Specification of a [`NodeConfig`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NodeConfigSpec {
+    /// Which nodes; all of them if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_selector: Option<LabelSelector>,
+    /// Whether packets may be forwarded from uplink to uplink. Default: `node`.
+    #[serde(default)]
+    pub role: Role,
+    /// Where packets are forwarded.
+    #[serde(default)]
+    pub uplinks: Uplinks,
+    /// How XDP is attached. Default: `auto`.
+    #[serde(default)]
+    pub xdp_mode: XdpMode,
+    /// Seed of the ECMP flow hash; derived from the node's name if absent, so that tiers don't choose alike.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash_seed: Option<u32>,
+}
+
+/// What a node is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Role {
+    /// An end: never routes from uplink to uplink.
+    #[default]
+    Node,
+    /// A gateway or ToR: routes from uplink to uplink.
+    Transit,
+}
+
+/// Interfaces on which packets are forwarded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Uplinks {
+    /// Names, `*` at the end stands for any rest: `eth*`.
+    #[serde(default)]
+    pub interfaces: Vec<String>,
+}
+
+/// How XDP is attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum XdpMode {
+    /// In the driver where it can, else generic.
+    #[default]
+    Auto,
+    /// In the driver or not at all.
+    Native,
+    /// In the stack, slower.
+    Generic,
+}
+
+/// A core/v1 `Node`, of which only name and labels are looked at.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Node {
+    /// `v1`.
+    pub api_version: String,
+    /// `Node`.
+    pub kind: String,
+    /// Name and labels.
+    pub metadata: ObjectMeta,
+}

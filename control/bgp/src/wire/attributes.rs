@@ -3,6 +3,7 @@
 use core::fmt;
 use core::net::{Ipv4Addr, Ipv6Addr};
 
+use super::AsPath;
 use crate::types::{Asn, RouterId};
 
 /// ORIGIN (RFC 4271 5.1.1). The order is the order of preference.
@@ -15,32 +16,6 @@ pub enum Origin {
     /// 2.
     Incomplete,
 }
-
-/// What kind of segment (RFC 4271 4.3, RFC 5065).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum AsSegmentKind {
-    /// 1: AS_SET.
-    Set,
-    /// 2: AS_SEQUENCE.
-    Sequence,
-    /// 3: AS_CONFED_SEQUENCE.
-    ConfedSequence,
-    /// 4: AS_CONFED_SET.
-    ConfedSet,
-}
-
-/// One segment of an AS path, borrowed from its [`AsPath`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AsSegment<'a> {
-    /// Kind.
-    pub kind: AsSegmentKind,
-    /// AS numbers, 4 octets each in network order; a multiple of 4 bytes, at most 255 numbers.
-    pub raw: &'a [u8],
-}
-
-/// AS_PATH: segments in wire form with 4-octet AS numbers, well-formed by construction. Empty for a route of our own AS.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
-pub struct AsPath(pub(super) Box<[u8]>);
 
 /// Where to send: NEXT_HOP (RFC 4271 5.1.3) or the next hop of MP_REACH_NLRI (RFC 4760 3, RFC 2545 3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

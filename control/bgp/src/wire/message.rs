@@ -5,6 +5,10 @@ use crate::types::{Asn, Family, Prefix4, Prefix6, RouterId};
 
 /// A BGP message (RFC 4271 4, RFC 2918).
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every message is an UPDATE; a box would cost it an allocation"
+)]
 pub enum Message {
     /// Type 1.
     Open(Open),

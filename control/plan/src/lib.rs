@@ -1,1 +1,5 @@
 //! Being written.
+
+mod op;
+
+pub use op::Op;

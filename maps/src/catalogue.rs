@@ -3,7 +3,7 @@
 //! Names are at most 15 bytes (`BPF_OBJ_NAME_LEN` less its zero byte), so that bpftool shows them whole.
 
 use crate::layout::fnv1a;
-use crate::{Config, Counter, Group, Layout, NextHop, Port, Reason, RouteKey4, RouteKey6};
+use crate::{Config, Counter, Group, Layout, NextHop, Port, Reason, RouteKey4, RouteKey6, TxPort};
 
 /// The kinds of map in use, with the numbers of `enum bpf_map_type`.
 #[repr(u32)]
@@ -103,7 +103,7 @@ pub const NEXT_HOPS: MapSpec =
 pub const PORTS: MapSpec = MapSpec::new::<u32, Port>("ports", MapKind::Array, MAX_IFINDEX, 0, "");
 /// Ifindex → redirect target.
 pub const TX_PORTS: MapSpec =
-    MapSpec::new::<u32, u32>("tx_ports", MapKind::DevMap, MAX_IFINDEX, 0, "ifindex");
+    MapSpec::new::<u32, TxPort>("tx_ports", MapKind::DevMap, MAX_IFINDEX, 0, "");
 /// The one [`Config`].
 pub const CONFIG: MapSpec = MapSpec::new::<u32, Config>("config", MapKind::Array, 1, 0, "");
 /// Outcomes by [`Reason`].
@@ -114,11 +114,14 @@ pub const COUNTERS: MapSpec = MapSpec::new::<u32, Counter>(
     0,
     "by reason",
 );
+/// Slots of `layout`: more than there are maps, so that a new map doesn't change it.
+pub const MAX_LAYOUTS: u32 = 32;
+
 /// Layout hashes of [`ALL`], in its order, as the pinned maps were made with.
 pub const LAYOUT: MapSpec = MapSpec::new::<u32, u64>(
     "layout",
     MapKind::Array,
-    32,
+    MAX_LAYOUTS,
     0,
     "hash by catalogue position",
 );

@@ -29,6 +29,6 @@ pub use catalogue::{MapKind, MapSpec};
 pub use layout::Layout;
 pub use reason::{Outcome, Reason};
 pub use types::{
-    Config, Counter, Group, GroupId, NextHop, NextHopId, Port, RouteKey4, RouteKey6, config_flags,
-    next_hop_flags, port_flags,
+    Config, Counter, Group, GroupId, NextHop, NextHopId, Port, RouteKey4, RouteKey6, TxPort,
+    config_flags, next_hop_flags, port_flags,
 };

@@ -115,6 +115,17 @@ pub mod port_flags {
 }
 
 shared_struct! {
+    /// Value of `tx_ports` (`struct bpf_devmap_val`), by ifindex.
+    pub struct TxPort {
+        /// The interface, the same as the key.
+        pub ifindex: u32,
+        /// Descriptor (when written) or id (when read) of a program to run on egress; 0 for none.
+        pub program: u32,
+    }
+    size = 8;
+}
+
+shared_struct! {
     /// Value of `config`, one entry.
     pub struct Config {
         /// Bits of [`config_flags`].

@@ -1,5 +1,6 @@
 //! Development verbs, one file each: `cargo xtask VERB`.
 
+mod build_ebpf;
 mod lint;
 mod setup;
 mod test;
@@ -22,6 +23,8 @@ struct Args {
 enum Verb {
     /// Install what is missing: rust-src, bpf-linker and, on Debian, the routers that the tests talk to
     Setup(setup::Args),
+    /// Build the eBPF programs into target/ebpf/causeway.o
+    BuildEbpf,
     /// Run the suites; the last line says how many checks passed and failed
     Test(test::Args),
     /// Check formatting, clippy, the rules between the rooms and that nothing is left half done
@@ -31,6 +34,7 @@ enum Verb {
 fn main() -> ExitCode {
     let outcome = match Args::parse().verb {
         Verb::Setup(args) => setup::run(args),
+        Verb::BuildEbpf => build_ebpf::run(),
         Verb::Test(args) => test::run(args),
         Verb::Lint => lint::run(),
     };

@@ -1,0 +1,138 @@
+//! `cargo xtask build-ebpf`: the eBPF programs, as `target/ebpf/causeway.o`.
+//!
+//! The object lies in the project's own `target/`, whatever `CARGO_TARGET_DIR` says, because the daemon embeds it
+//! and has to find it. Cargo sees to it that nothing is compiled twice.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail, ensure};
+use aya_obj::{Map, Object, ProgramSection};
+use causeway_maps::MapSpec;
+use causeway_maps::catalogue::ALL;
+
+use crate::setup::ensure_ebpf_tools;
+use crate::workspace::{cargo, note, root, run as run_command, target_dir};
+
+const TARGET: &str = "bpfel-unknown-none";
+const PROFILE: &str = "ebpf";
+/// The XDP entry points, by name.
+const XDP_PROGRAMS: &[&str] = &["causeway_xdp"];
+
+/// Builds the object and says where it is.
+pub(crate) fn run() -> Result<ExitCode> {
+    let object = build()?;
+    println!("{}", object.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Builds the object, unless it is up to date, and returns its path.
+pub(crate) fn build() -> Result<PathBuf> {
+    let linker = ensure_ebpf_tools()?;
+    note("building the eBPF programs");
+    run_command(
+        cargo()
+            .args(["build", "--quiet", "--package", "causeway-ebpf"])
+            .args(["--bin", "causeway", "--features", "object"])
+            .args(["--profile", PROFILE, "--target", TARGET])
+            .args(["-Z", "build-std=core"])
+            // `build-std` is unstable, and this toolchain is pinned.
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env("CARGO_ENCODED_RUSTFLAGS", rustflags(&linker))
+            // It would win over the profile's.
+            .env_remove("CARGO_INCREMENTAL")
+            .env_remove("RUSTFLAGS"),
+    )
+    .context("the eBPF programs do not build; `cargo xtask setup` installs what that takes")?;
+    let built = target_dir().join(TARGET).join(PROFILE).join("causeway");
+    let bytes = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
+    verify(&bytes).with_context(|| format!("{} is not what it should be", built.display()))?;
+    let object = object();
+    install(&bytes, &object).with_context(|| format!("cannot write {}", object.display()))?;
+    Ok(object)
+}
+
+/// Where the object is.
+pub(crate) fn object() -> PathBuf {
+    root().join("target/ebpf/causeway.o")
+}
+
+/// Separated as cargo wants it, so that paths may contain blanks.
+fn rustflags(linker: &Path) -> String {
+    [
+        // Full debug info is what BTF is made of; with less, aya counts functions differently than the kernel.
+        "-Cdebuginfo=2",
+        "-Clink-arg=--btf",
+        // aya-ebpf's registers; the object itself runs anywhere.
+        "--cfg=bpf_target_arch=\"x86_64\"",
+        &format!("-Clinker={}", linker.display()),
+    ]
+    .join("\x1f")
+}
+
+/// Leaves an object alone that is the same, so that the daemon which embeds it is not built again.
+fn install(bytes: &[u8], object: &Path) -> Result<()> {
+    if fs::read(object).is_ok_and(|present| present == bytes) {
+        return Ok(());
+    }
+    let dir = object.parent().context("it has no directory")?;
+    fs::create_dir_all(dir)?;
+    // Renamed, so that nobody reads half of it.
+    let temporary = dir.join(format!("causeway.o.{}", std::process::id()));
+    fs::write(&temporary, bytes)?;
+    fs::rename(&temporary, object)?;
+    Ok(())
+}
+
+/// Compares what was built with what userspace expects.
+fn verify(bytes: &[u8]) -> Result<()> {
+    let object = Object::parse(bytes).context("it is no eBPF object")?;
+    ensure!(
+        object.btf.is_some() && object.btf_ext.is_some(),
+        "it has no BTF, so bpftool could not name fields; is bpf-linker the version that `cargo xtask setup` installs?"
+    );
+    for &name in XDP_PROGRAMS {
+        let program = object
+            .programs
+            .get(name)
+            .with_context(|| format!("it lacks program {name}"))?;
+        ensure!(
+            matches!(program.section, ProgramSection::Xdp { .. }),
+            "program {name} is not an XDP program"
+        );
+    }
+    for spec in ALL {
+        let map = object
+            .maps
+            .get(spec.name)
+            .with_context(|| format!("it lacks map {}", spec.name))?;
+        compare(map, spec).with_context(|| format!("map {}", spec.name))?;
+    }
+    for name in object.maps.keys() {
+        if !ALL.iter().any(|spec| spec.name == name) {
+            bail!("it has map {name}, which maps/src/catalogue.rs does not list");
+        }
+    }
+    Ok(())
+}
+
+fn compare(map: &Map, spec: &MapSpec) -> Result<()> {
+    ensure!(
+        matches!(map, Map::Btf(_)),
+        "it is not declared with #[btf_map]"
+    );
+    for (what, built, expected) in [
+        ("kind", map.map_type(), spec.kind as u32),
+        ("key_size", map.key_size(), spec.key_size),
+        ("value_size", map.value_size(), spec.value_size),
+        ("max_entries", map.max_entries(), spec.max_entries),
+        ("flags", map.map_flags(), spec.flags),
+    ] {
+        ensure!(
+            built == expected,
+            "{what} is {built}, and {expected} in maps/src/catalogue.rs"
+        );
+    }
+    Ok(())
+}

@@ -5,10 +5,10 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use std::sync::Arc;
 
-use super::Notice;
 use crate::session::State;
 use crate::time::Time;
 use crate::types::{Asn, Family, PeerId, RouterId};
+use crate::wire::{Notification, Reaction};
 
 /// Something worth a log line, a metric or a status update.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,10 +87,8 @@ pub enum SpeakerEvent {
     MalformedUpdate {
         /// Peer.
         peer: PeerId,
-        /// Attribute type code.
-        attribute: u8,
-        /// Reaction and reason.
-        reason: Box<str>,
+        /// The attribute, its fault and what was done.
+        reaction: Reaction,
     },
     /// The peer sent all its routes of a family.
     EndOfRib {
@@ -105,8 +103,6 @@ pub enum SpeakerEvent {
         peer: PeerId,
         /// Family.
         family: Family,
-        /// How many.
-        routes: usize,
         /// Why now.
         cause: SweepCause,
     },
@@ -142,7 +138,9 @@ pub enum SweepCause {
     StaleTimer,
     /// The peer came back without having kept its forwarding state, or without the family.
     NotPreserved,
-    /// The session was ended for good.
+    /// The peer said that it sent everything again (RFC 7313 EoRR).
+    EndOfRefresh,
+    /// The session ended again, or for good.
     SessionEnded,
 }
 
@@ -189,14 +187,14 @@ pub struct Reset {
     /// Why.
     pub cause: ResetCause,
     /// NOTIFICATION that we sent, if any.
-    pub sent: Option<Notice>,
+    pub sent: Option<Notification>,
 }
 
 /// Why a session or attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ResetCause {
     /// The peer sent a NOTIFICATION (RFC 4271 events 24 and 25).
-    NotificationReceived(Notice),
+    NotificationReceived(Notification),
     /// The transport failed or was closed (event 18); what the system said.
     Transport(Box<str>),
     /// We could not connect (event 18); what the system said.

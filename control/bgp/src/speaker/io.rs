@@ -1,7 +1,6 @@
 //! What goes into a speaker and what comes out.
 
-use core::fmt;
-use core::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use bytes::Bytes;
 
@@ -11,7 +10,7 @@ use crate::fib::FibDelta;
 use crate::origin::Originated;
 use crate::rib::{NextHopInterest, NextHopKey};
 use crate::types::{ConnId, Family, PeerId};
-use crate::wire::{Message, Notification, Open};
+use crate::wire::{Decoded, DecoderConfig, MessageError, Open};
 
 /// Something that happened.
 #[derive(Clone, Debug)]
@@ -20,10 +19,8 @@ pub enum Input {
     Connected {
         /// The one of [`Output::Connect`].
         conn: ConnId,
-        /// Our end.
-        local: SocketAddr,
-        /// Their end.
-        remote: SocketAddr,
+        /// Its ends.
+        path: Path,
     },
     /// The connection asked for by [`Output::Connect`] failed.
     ConnectFailed {
@@ -36,10 +33,8 @@ pub enum Input {
     Accepted {
         /// Numbered by the shell with [`inbound_conn`].
         conn: ConnId,
-        /// Our end.
-        local: SocketAddr,
-        /// Their end.
-        remote: SocketAddr,
+        /// Its ends.
+        path: Path,
     },
     /// Decoded messages, in the order received. The shell hands over one batch per connection at a time and keeps it small
     /// (64 KiB of messages), so that a peer with a full table takes turns with the others.
@@ -47,9 +42,9 @@ pub enum Input {
         /// Connection.
         conn: ConnId,
         /// Messages.
-        messages: Vec<Message>,
+        messages: Vec<Decoded>,
         /// The error that ended decoding after them, if any. Nothing more is read then.
-        error: Option<Notification>,
+        error: Option<MessageError>,
     },
     /// The socket took this many bytes of what [`Output::Transmit`] said: credit for more.
     Transmitted {
@@ -83,6 +78,30 @@ pub enum Input {
     Reconfigure(Box<SpeakerConfig>),
     /// An operator's command.
     Command(Command),
+}
+
+/// The ends of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// Our end.
+    pub local: SocketAddr,
+    /// Their end.
+    pub remote: SocketAddr,
+    /// The link, if the peer's address is on a network that we are connected to.
+    pub link: Option<Link>,
+}
+
+/// The link to a directly connected peer, with our addresses on it: what we can offer as next hops.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    /// Interface index.
+    pub index: u32,
+    /// Our IPv4 address on it.
+    pub ipv4: Option<Ipv4Addr>,
+    /// Our global IPv6 address on it.
+    pub ipv6: Option<Ipv6Addr>,
+    /// Our link-local address on it.
+    pub link_local: Option<Ipv6Addr>,
 }
 
 /// An operator's command.
@@ -156,8 +175,8 @@ pub enum Output {
         peer: PeerId,
         /// The OPEN that was sent on it.
         open: Box<Open>,
-        /// Decoding that the OPENs don't decide.
-        decoding: Decoding,
+        /// What else the decoder must know. The first AS is checked by the RIB, which can explain it.
+        decoder: DecoderConfig,
         /// Socket options, to be set on accepted connections.
         options: TransportOptions,
     },
@@ -197,13 +216,6 @@ pub enum Output {
     Event(SpeakerEvent),
 }
 
-/// What decoding must know besides both OPENs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Decoding {
-    /// The leftmost AS of an eBGP peer's routes must be its own (RFC 4271 6.3).
-    pub enforce_first_as: bool,
-}
-
 /// What a listening socket must know: a connection from `remote` uses these options.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
@@ -221,27 +233,4 @@ pub struct Listener {
 #[must_use]
 pub const fn inbound_conn(n: u64) -> ConnId {
     ConnId(n | 1 << 63)
-}
-
-/// A NOTIFICATION with the text it may carry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notice {
-    /// As on the wire.
-    pub notification: Notification,
-    /// Shutdown communication (RFC 9003), if there was one.
-    pub text: Option<Box<str>>,
-}
-
-impl fmt::Display for Notice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "NOTIFICATION {}/{}",
-            self.notification.code, self.notification.subcode
-        )?;
-        if let Some(text) = &self.text {
-            write!(f, ": {text}")?;
-        }
-        Ok(())
-    }
 }

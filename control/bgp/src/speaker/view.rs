@@ -124,8 +124,6 @@ pub struct NeighborFamily {
     pub negotiated: bool,
     /// Prefixes in its Adj-RIB-In.
     pub received: usize,
-    /// Of these, accepted by the import policy.
-    pub accepted: usize,
     /// Prefixes in its Adj-RIB-Out.
     pub advertised: usize,
     /// Stale prefixes, kept over a restart.

@@ -1,1 +1,23 @@
-//! Being written.
+//! The lab: network namespaces, links, real routers and our own daemon, for suites and for `cargo xtask demo`.
+//!
+//! A tour in the order of a test: a [`Lab`] makes [`Node`]s and links them; a [`Process`] runs in a node and dies with
+//! it; [`peer`] starts FRR, BIRD, GoBGP, OpenBGPD and ExaBGP from one [`peer::Router`] description and reads their
+//! state; [`causeway`] does the same for `causewayd` and asks it through the CLI; [`raw`] speaks BGP byte by byte;
+//! [`traffic`] sends packets and counts what arrives; [`wait`] waits for a state and tells what it saw last.
+//!
+//! Everything is undone when the values are dropped, a panic included. What a killed run leaves behind is removed when
+//! the next [`Lab`] starts.
+
+pub mod forwarding;
+pub mod lab;
+pub mod node;
+pub mod peer;
+pub mod process;
+pub mod raw;
+pub mod traffic;
+pub mod wait;
+
+pub use lab::Lab;
+pub use node::Node;
+pub use process::Process;
+pub use wait::wait_until;

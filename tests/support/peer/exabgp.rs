@@ -1,0 +1,267 @@
+//! ExaBGP: it keeps no RIB, so what it hears is written down by a helper process and read back.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use super::{Daemon, Family, Neighbor, Origin, Router, Routes, Session, write_config};
+use crate::{Node, Process};
+
+pub(super) struct ExaBgp {
+    heard: PathBuf,
+    commands: PathBuf,
+    exabgp: Process,
+}
+
+impl ExaBgp {
+    pub(super) fn start(node: &Node, router: &Router) -> Result<Self> {
+        let heard = node.dir().join("heard.json");
+        let commands = node.dir().join("commands");
+        fs::write(&heard, "")?;
+        fs::write(&commands, "")?;
+        // Its standard input is what ExaBGP hears; its standard output is what ExaBGP is told.
+        let script = write_config(
+            node,
+            "helper.sh",
+            &format!(
+                "#!/bin/sh\ntail -n +1 -f {} &\nexec cat >> {}\n",
+                commands.display(),
+                heard.display()
+            ),
+        )?;
+        let file = write_config(node, "exabgp.conf", &config(router, &script))?;
+        let mut command = node.command("exabgp");
+        command
+            .arg(file)
+            .env("exabgp.daemon.user", "root")
+            .env("exabgp.daemon.drop", "false")
+            .env("exabgp.api.ack", "false")
+            .env("exabgp.api.cli", "false")
+            .env("exabgp.tcp.bind", bind(router))
+            .env("exabgp.tcp.port", "179");
+        Ok(Self {
+            heard,
+            commands,
+            exabgp: Process::start(node, "exabgp", command)?,
+        })
+    }
+
+    fn tell(&self, line: &str) -> Result<()> {
+        use std::io::Write;
+        let mut file = fs::File::options().append(true).open(&self.commands)?;
+        Ok(writeln!(file, "{line}")?)
+    }
+
+    fn messages(&self) -> Result<Vec<Value>> {
+        let text = fs::read_to_string(&self.heard)?;
+        // The last line may still be being written.
+        Ok(text
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect())
+    }
+}
+
+impl Daemon for ExaBgp {
+    fn ready(&mut self) -> Result<()> {
+        // It has read its configuration once the helper runs.
+        if self
+            .exabgp
+            .log()
+            .contains("loaded new configuration successfully")
+        {
+            Ok(())
+        } else {
+            bail!("{}", self.exabgp.log())
+        }
+    }
+
+    fn session(&self, neighbor: &Neighbor) -> Result<Session> {
+        let address = neighbor.address.to_string();
+        let last = self
+            .messages()?
+            .into_iter()
+            .rfind(|message| {
+                message["type"] == "state" && message["neighbor"]["address"]["peer"] == *address
+            })
+            .context("no session yet")?;
+        Ok(Session {
+            established: last["neighbor"]["state"] == "up",
+            text: last.to_string(),
+        })
+    }
+
+    fn routes(&self, family: Family) -> Result<Routes> {
+        let name = format!("{} unicast", family.word());
+        let mut routes = Routes::new();
+        for message in self.messages()? {
+            if message["type"] == "state" && message["neighbor"]["state"] == "down" {
+                routes.clear();
+            }
+            let update = &message["neighbor"]["message"]["update"];
+            for gone in update["withdraw"][&name].as_array().into_iter().flatten() {
+                routes.remove(gone["nlri"].as_str().unwrap_or_default());
+            }
+            let by_next_hop = update["announce"][&name].as_object();
+            for (next_hop, prefixes) in by_next_hop.into_iter().flatten() {
+                for prefix in prefixes.as_array().into_iter().flatten() {
+                    if let Some(prefix) = prefix["nlri"].as_str() {
+                        routes.insert(
+                            prefix.to_owned(),
+                            format!("next hop {next_hop} {}", update["attribute"]),
+                        );
+                    }
+                }
+            }
+        }
+        Ok(routes)
+    }
+
+    fn originate(&mut self, router: &Router, before: &Router) -> Result<()> {
+        let has = |router: &Router, prefix: &str| {
+            router
+                .originate
+                .iter()
+                .any(|origin| origin.prefix == prefix)
+        };
+        for origin in &before.originate {
+            if !has(router, &origin.prefix) {
+                self.tell(&format!("withdraw {}", route(origin)))?;
+            }
+        }
+        for origin in &router.originate {
+            if !has(before, &origin.prefix) {
+                self.tell(&format!("announce {}", route(origin)))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn shut(&mut self, neighbor: &Neighbor, message: &str) -> Result<()> {
+        let _ = message;
+        self.tell(&format!("neighbor {} teardown 2", neighbor.address))
+    }
+
+    fn refresh(&mut self, neighbor: &Neighbor) -> Result<()> {
+        for family in &neighbor.families {
+            self.tell(&format!(
+                "neighbor {} announce route-refresh {} unicast",
+                neighbor.address,
+                family.word()
+            ))?;
+        }
+        Ok(())
+    }
+
+    fn processes(&mut self) -> Vec<&mut Process> {
+        vec![&mut self.exabgp]
+    }
+}
+
+/// Local addresses of passive sessions: ExaBGP listens nowhere unless told to.
+fn bind(router: &Router) -> String {
+    let mut addresses: Vec<_> = router
+        .neighbors
+        .iter()
+        .filter(|neighbor| neighbor.passive)
+        .map(|neighbor| neighbor.local.to_string())
+        .collect();
+    addresses.dedup();
+    addresses.join(" ")
+}
+
+fn config(router: &Router, script: &std::path::Path) -> String {
+    let mut text = format!(
+        "process helper {{\n  run /bin/sh {};\n  encoder json;\n}}\n",
+        script.display()
+    );
+    for neighbor in &router.neighbors {
+        let _ = writeln!(
+            text,
+            "neighbor {} {{\n  router-id {};\n  local-address {};\n  local-as {};\n  peer-as {};\n  hold-time {};",
+            neighbor.address,
+            router.router_id,
+            neighbor.local,
+            router.asn,
+            neighbor.asn,
+            neighbor.hold_time
+        );
+        let mut line = |words: &str| {
+            let _ = writeln!(text, "  {words}");
+        };
+        if neighbor.passive {
+            line("passive true;");
+        }
+        if let Some(password) = &neighbor.password {
+            line(&format!("md5-password \"{password}\";"));
+        }
+        if neighbor.ttl_security {
+            line("outgoing-ttl 255;");
+            line("incoming-ttl 255;");
+        }
+        let refresh = "route-refresh enable;";
+        let restart = if neighbor.graceful_restart {
+            " graceful-restart 20;"
+        } else {
+            ""
+        };
+        let extended = if neighbor.extended_messages {
+            " extended-message enable;"
+        } else {
+            ""
+        };
+        line(&format!("capability {{ {refresh}{restart}{extended} }}"));
+        let families: Vec<_> = neighbor
+            .families
+            .iter()
+            .map(|family| format!("{} unicast;", family.word()))
+            .collect();
+        line(&format!("family {{ {} }}", families.join(" ")));
+        line("api { processes [ helper ]; neighbor-changes; receive { parsed; update; } }");
+        let own = neighbor
+            .families
+            .iter()
+            .flat_map(|family| router.origins(*family));
+        let routes: Vec<_> = own.map(|origin| format!("{};", route(origin))).collect();
+        line(&format!("static {{ {} }}", routes.join(" ")));
+        text.push_str("}\n");
+    }
+    text
+}
+
+fn route(origin: &Origin) -> String {
+    let mut text = format!("route {} next-hop self", origin.prefix);
+    let mut list = |word: &str, values: Vec<String>| {
+        if !values.is_empty() {
+            let _ = write!(text, " {word} [ {} ]", values.join(" "));
+        }
+    };
+    list(
+        "community",
+        origin
+            .communities
+            .iter()
+            .map(|(asn, value)| format!("{asn}:{value}"))
+            .collect(),
+    );
+    list(
+        "large-community",
+        origin
+            .large_communities
+            .iter()
+            .map(|(asn, a, b)| format!("{asn}:{a}:{b}"))
+            .collect(),
+    );
+    list(
+        "extended-community",
+        origin
+            .route_targets
+            .iter()
+            .map(|(asn, value)| format!("target:{asn}:{value}"))
+            .collect(),
+    );
+    text
+}

@@ -1,0 +1,274 @@
+//! FRR: `bgpd` with `zebra`. (`/usr/sbin/bgpd` is OpenBGPD's.)
+
+use std::fmt::Write;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::{Daemon, Family, Neighbor, Origin, Router, Routes, Session, runtime_dir, write_config};
+use crate::{Node, Process};
+
+pub(super) struct Frr {
+    node: Node,
+    asn: u32,
+    bgpd: Process,
+    zebra: Process,
+}
+
+impl Frr {
+    pub(super) fn start(node: &Node, router: &Router) -> Result<Self> {
+        // It drops to its own user before it writes there.
+        runtime_dir(node, "/run/frr", "frr")?;
+        let config = write_config(node, "bgpd.conf", &config(node, router))?;
+        // bgpd knows interfaces and next hops from zebra only, so that IPv6 does not work without it.
+        let empty = write_config(node, "zebra.conf", "log stdout\n")?;
+        let mut command = node.command("/usr/lib/frr/zebra");
+        command.arg("-f").arg(empty);
+        let zebra = Process::start(node, "zebra", command)?;
+        let mut command = node.command("/usr/lib/frr/bgpd");
+        command.arg("-f").arg(config);
+        if !router.install {
+            command.arg("--no_kernel");
+        }
+        Ok(Self {
+            node: node.clone(),
+            asn: router.asn,
+            bgpd: Process::start(node, "bgpd", command)?,
+            zebra,
+        })
+    }
+
+    fn show(&self, command: &str) -> Result<Value> {
+        let text = self.node.run(
+            "vtysh",
+            ["-d", "bgpd", "-c", &format!("show {command} json")],
+        )?;
+        serde_json::from_str(&text).with_context(|| format!("vtysh answered {text:?}"))
+    }
+
+    fn configure(&self, lines: impl IntoIterator<Item = String>) -> Result<()> {
+        let mut command = self.node.command("vtysh");
+        command.args(["-d", "bgpd", "-c", "configure terminal"]);
+        for line in lines {
+            command.args(["-c", &line]);
+        }
+        let said = crate::node::checked(&mut command)?;
+        ensure!(!said.contains('%'), "vtysh: {said}");
+        Ok(())
+    }
+}
+
+impl Daemon for Frr {
+    fn ready(&mut self) -> Result<()> {
+        self.show("bgp summary").map(drop)
+    }
+
+    fn session(&self, neighbor: &Neighbor) -> Result<Session> {
+        let all = self.show(&format!("bgp neighbors {}", neighbor.address))?;
+        let one = &all[neighbor.address.to_string()];
+        Ok(Session {
+            established: one["bgpState"] == "Established",
+            text: format!(
+                "state {}, last reset: {}, last notification: {}",
+                one["bgpState"], one["lastResetDueTo"], one["lastNotificationReason"]
+            ),
+        })
+    }
+
+    fn routes(&self, family: Family) -> Result<Routes> {
+        let all = self.show(&format!("bgp {} unicast", family.word()))?;
+        let routes = all["routes"].as_object().cloned().unwrap_or_default();
+        Ok(routes
+            .into_iter()
+            .filter_map(|(prefix, paths)| {
+                let learned: Vec<_> = paths
+                    .as_array()?
+                    .iter()
+                    .filter(|path| path["peerId"] != "(unspec)")
+                    .cloned()
+                    .collect();
+                (!learned.is_empty()).then(|| (prefix, Value::Array(learned).to_string()))
+            })
+            .collect())
+    }
+
+    fn route(&self, prefix: &str) -> Result<Option<String>> {
+        let family = Family::of(prefix);
+        if !self.routes(family)?.contains_key(prefix) {
+            return Ok(None);
+        }
+        // The table leaves communities and more out.
+        let one = self.show(&format!("bgp {} unicast {prefix}", family.word()))?;
+        Ok(Some(one.to_string()))
+    }
+
+    fn originate(&mut self, router: &Router, before: &Router) -> Result<()> {
+        let mut lines = Vec::new();
+        for family in Family::BOTH {
+            for origin in router.origins(family) {
+                lines.extend(route_map(origin));
+            }
+        }
+        lines.push(format!("router bgp {}", self.asn));
+        for family in Family::BOTH {
+            lines.push(format!("address-family {} unicast", family.word()));
+            let prefixes = |router: &Router| -> Vec<String> {
+                router
+                    .origins(family)
+                    .map(|origin| origin.prefix.clone())
+                    .collect()
+            };
+            let (old, new) = (prefixes(before), prefixes(router));
+            lines.extend(
+                old.iter()
+                    .filter(|prefix| !new.contains(prefix))
+                    .map(|prefix| format!("no network {prefix}")),
+            );
+            lines.extend(
+                router
+                    .origins(family)
+                    .filter(|origin| !old.contains(&origin.prefix))
+                    .map(network),
+            );
+            lines.push("exit-address-family".to_owned());
+        }
+        self.configure(lines)
+    }
+
+    fn shut(&mut self, neighbor: &Neighbor, message: &str) -> Result<()> {
+        self.configure([
+            format!("router bgp {}", self.asn),
+            format!("neighbor {} shutdown message {message}", neighbor.address),
+        ])
+    }
+
+    fn refresh(&mut self, neighbor: &Neighbor) -> Result<()> {
+        for family in &neighbor.families {
+            let clear = format!("clear bgp {} {} soft in", family.word(), neighbor.address);
+            self.node.run("vtysh", ["-d", "bgpd", "-c", &clear])?;
+        }
+        Ok(())
+    }
+
+    fn processes(&mut self) -> Vec<&mut Process> {
+        vec![&mut self.bgpd, &mut self.zebra]
+    }
+}
+
+fn config(node: &Node, router: &Router) -> String {
+    let mut text = format!("hostname {}\nlog stdout debugging\n", node.name());
+    for origin in &router.originate {
+        for line in route_map(origin) {
+            let _ = writeln!(text, "{line}");
+        }
+    }
+    let _ = write!(
+        text,
+        "router bgp {}\n bgp router-id {}\n no bgp ebgp-requires-policy\n no bgp network import-check\n \
+         no bgp default ipv4-unicast\n bgp bestpath as-path multipath-relax\n",
+        router.asn, router.router_id
+    );
+    if router.neighbors.iter().any(|n| n.graceful_restart) {
+        text.push_str(" bgp graceful-restart\n bgp graceful-restart preserve-fw-state\n");
+    }
+    for neighbor in &router.neighbors {
+        let address = neighbor.address;
+        let mut line = |words: &str| {
+            let _ = writeln!(text, " neighbor {address} {words}");
+        };
+        line(&format!("remote-as {}", neighbor.asn));
+        line(&format!("update-source {}", neighbor.local));
+        let hold = neighbor.hold_time;
+        line(&format!("timers {} {hold}", (hold / 3).max(1)));
+        line("timers connect 1");
+        line("advertisement-interval 0");
+        if neighbor.passive {
+            line("passive");
+        }
+        if let Some(password) = &neighbor.password {
+            line(&format!("password {password}"));
+        }
+        if neighbor.ttl_security {
+            line("ttl-security hops 1");
+        }
+        if neighbor.extended_messages {
+            line("capability extended-message");
+        }
+    }
+    for family in Family::BOTH {
+        let _ = writeln!(text, " address-family {} unicast", family.word());
+        for origin in router.origins(family) {
+            let _ = writeln!(text, "  {}", network(origin));
+        }
+        for neighbor in &router.neighbors {
+            if !neighbor.families.contains(&family) {
+                continue;
+            }
+            let address = neighbor.address;
+            let mut line = |words: &str| {
+                let _ = writeln!(text, "  neighbor {address} {words}");
+            };
+            line("activate");
+            line("soft-reconfiguration inbound");
+            if neighbor.reflector_client {
+                line("route-reflector-client");
+            }
+            if let Some(limit) = neighbor.max_prefixes {
+                line(&format!("maximum-prefix {limit}"));
+            }
+        }
+        text.push_str(" exit-address-family\n");
+    }
+    text
+}
+
+/// `network`, through a route map where the prefix carries anything.
+fn network(origin: &Origin) -> String {
+    if route_map(origin).is_empty() {
+        format!("network {}", origin.prefix)
+    } else {
+        format!("network {} route-map {}", origin.prefix, map_name(origin))
+    }
+}
+
+fn route_map(origin: &Origin) -> Vec<String> {
+    let mut sets = Vec::new();
+    if !origin.communities.is_empty() {
+        let list: Vec<_> = origin
+            .communities
+            .iter()
+            .map(|(asn, value)| format!("{asn}:{value}"))
+            .collect();
+        sets.push(format!("set community {}", list.join(" ")));
+    }
+    if !origin.large_communities.is_empty() {
+        let list: Vec<_> = origin
+            .large_communities
+            .iter()
+            .map(|(asn, a, b)| format!("{asn}:{a}:{b}"))
+            .collect();
+        sets.push(format!("set large-community {}", list.join(" ")));
+    }
+    if !origin.route_targets.is_empty() {
+        let list: Vec<_> = origin
+            .route_targets
+            .iter()
+            .map(|(asn, value)| format!("{asn}:{value}"))
+            .collect();
+        sets.push(format!("set extcommunity rt {}", list.join(" ")));
+    }
+    if sets.is_empty() {
+        return sets;
+    }
+    sets.insert(0, format!("route-map {} permit 10", map_name(origin)));
+    sets.push("exit".to_owned());
+    sets
+}
+
+fn map_name(origin: &Origin) -> String {
+    origin
+        .prefix
+        .chars()
+        .map(|c| if c.is_alphanumeric() { c } else { '-' })
+        .collect()
+}

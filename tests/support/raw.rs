@@ -1,0 +1,237 @@
+//! BGP byte by byte: a peer that can say anything, for what no real router would say.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::{Node, wait_until};
+
+/// Message types (RFC 4271 4.1).
+pub const OPEN: u8 = 1;
+/// UPDATE.
+pub const UPDATE: u8 = 2;
+/// NOTIFICATION.
+pub const NOTIFICATION: u8 = 3;
+/// KEEPALIVE.
+pub const KEEPALIVE: u8 = 4;
+
+/// Longest wait for the other side to say something.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// A TCP connection to port 179 of a router under test.
+pub struct RawPeer {
+    stream: TcpStream,
+    pending: Vec<u8>,
+}
+
+/// A message without its header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawMessage {
+    /// Type.
+    pub kind: u8,
+    /// What follows the header.
+    pub body: Vec<u8>,
+}
+
+impl RawPeer {
+    /// Connects from `node`, again and again while it is refused.
+    pub fn connect(node: &Node, address: IpAddr) -> Result<Self> {
+        let target = SocketAddr::new(address, 179);
+        wait_until(&format!("{target} to accept"), PATIENCE, || {
+            let stream = node.enter(|| TcpStream::connect_timeout(&target, PATIENCE))??;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_write_timeout(Some(PATIENCE))?;
+            stream.set_nodelay(true)?;
+            Ok(Self {
+                stream,
+                pending: Vec::new(),
+            })
+        })
+    }
+
+    /// Connects until the router answers our OPEN with its own; a router may drop connections while it is idle.
+    pub fn connect_and_open(node: &Node, address: IpAddr, open: &[u8]) -> Result<Self> {
+        wait_until(&format!("an OPEN from {address}"), PATIENCE, || {
+            let mut peer = Self::connect(node, address)?;
+            peer.send(open)?;
+            let first = peer.read()?;
+            ensure!(first.kind == OPEN, "the first message was {first:?}");
+            Ok(peer)
+        })
+    }
+
+    /// Goes on to Established.
+    pub fn establish(node: &Node, address: IpAddr, open: &[u8]) -> Result<Self> {
+        let mut peer = Self::connect_and_open(node, address, open)?;
+        peer.send(&keepalive())?;
+        let next = peer.read()?;
+        ensure!(next.kind == KEEPALIVE, "instead of a KEEPALIVE: {next:?}");
+        Ok(peer)
+    }
+
+    /// Sends bytes as they are.
+    pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        self.stream.write_all(bytes).context("cannot send")
+    }
+
+    /// The next message.
+    pub fn read(&mut self) -> Result<RawMessage> {
+        loop {
+            if let Some(message) = take_message(&mut self.pending)? {
+                return Ok(message);
+            }
+            let mut buffer = [0; 4096];
+            match self.stream.read(&mut buffer) {
+                Ok(0) => bail!("the connection was closed without a message"),
+                Ok(n) => self.pending.extend_from_slice(&buffer[..n]),
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+                {
+                    bail!("nothing was said for {PATIENCE:?}")
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Reads up to the NOTIFICATION: (code, subcode, data).
+    pub fn notification(&mut self) -> Result<(u8, u8, Vec<u8>)> {
+        loop {
+            let message = self.read()?;
+            if message.kind == NOTIFICATION {
+                ensure!(
+                    message.body.len() >= 2,
+                    "a NOTIFICATION of {:?}",
+                    message.body
+                );
+                return Ok((message.body[0], message.body[1], message.body[2..].to_vec()));
+            }
+        }
+    }
+}
+
+fn take_message(pending: &mut Vec<u8>) -> Result<Option<RawMessage>> {
+    if pending.len() < 19 {
+        return Ok(None);
+    }
+    ensure!(
+        pending[..16] == [0xff; 16],
+        "the marker is {:?}",
+        &pending[..16]
+    );
+    let length = usize::from(u16::from_be_bytes([pending[16], pending[17]]));
+    ensure!(length >= 19, "a message of {length} bytes");
+    if pending.len() < length {
+        return Ok(None);
+    }
+    let message: Vec<u8> = pending.drain(..length).collect();
+    Ok(Some(RawMessage {
+        kind: message[18],
+        body: message[19..].to_vec(),
+    }))
+}
+
+/// A message with a right header.
+#[must_use]
+pub fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(19 + body.len()).unwrap_or(u16::MAX);
+    let mut bytes = vec![0xff; 16];
+    bytes.extend(length.to_be_bytes());
+    bytes.push(kind);
+    bytes.extend(body);
+    bytes
+}
+
+/// A KEEPALIVE.
+#[must_use]
+pub fn keepalive() -> Vec<u8> {
+    message(KEEPALIVE, &[])
+}
+
+/// What an OPEN says.
+#[derive(Clone, Debug)]
+pub struct OpenFields {
+    /// Version; 4 is the right one.
+    pub version: u8,
+    /// AS, sent as AS_TRANS with the capability when it needs four octets.
+    pub asn: u32,
+    /// Seconds.
+    pub hold_time: u16,
+    /// Identifier.
+    pub router_id: Ipv4Addr,
+    /// Capabilities, encoded: code, length, value, one after the other.
+    pub capabilities: Vec<u8>,
+}
+
+impl OpenFields {
+    /// A right OPEN with both unicast families and four-octet ASNs.
+    #[must_use]
+    pub fn new(asn: u32, router_id: [u8; 4]) -> Self {
+        let mut capabilities = vec![1, 4, 0, 1, 0, 1, 1, 4, 0, 2, 0, 1, 65, 4];
+        capabilities.extend(asn.to_be_bytes());
+        Self {
+            version: 4,
+            asn,
+            hold_time: 90,
+            router_id: router_id.into(),
+            capabilities,
+        }
+    }
+
+    /// The message.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut body = vec![self.version];
+        body.extend(u16::try_from(self.asn).unwrap_or(23456).to_be_bytes());
+        body.extend(self.hold_time.to_be_bytes());
+        body.extend(self.router_id.octets());
+        let length = u8::try_from(self.capabilities.len()).unwrap_or(u8::MAX);
+        if length == 0 {
+            body.push(0);
+        } else {
+            body.extend([length + 2, 2, length]);
+            body.extend(&self.capabilities);
+        }
+        message(OPEN, &body)
+    }
+}
+
+/// An UPDATE that announces IPv4 prefixes with the attributes given, each encoded with its flags and length.
+#[must_use]
+pub fn update(withdrawn: &[u8], attributes: &[u8], announced: &[u8]) -> Vec<u8> {
+    let length = |part: &[u8]| u16::try_from(part.len()).unwrap_or(u16::MAX).to_be_bytes();
+    let mut body = length(withdrawn).to_vec();
+    body.extend(withdrawn);
+    body.extend(length(attributes));
+    body.extend(attributes);
+    body.extend(announced);
+    message(UPDATE, &body)
+}
+
+/// ORIGIN igp, AS_PATH of one four-octet AS, NEXT_HOP.
+#[must_use]
+pub fn attributes(asn: u32, next_hop: Ipv4Addr) -> Vec<u8> {
+    let mut bytes = vec![0x40, 1, 1, 0, 0x40, 2, 6, 2, 1];
+    bytes.extend(asn.to_be_bytes());
+    bytes.extend([0x40, 3, 4]);
+    bytes.extend(next_hop.octets());
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_taken_whole() {
+        let mut pending = keepalive();
+        pending.extend(&message(NOTIFICATION, &[6, 2])[..20]);
+        let first = take_message(&mut pending).unwrap().unwrap();
+        assert_eq!(first.kind, KEEPALIVE);
+        assert_eq!(take_message(&mut pending).unwrap(), None);
+        pending.push(2);
+        assert_eq!(take_message(&mut pending).unwrap().unwrap().body, [6, 2]);
+    }
+}

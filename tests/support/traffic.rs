@@ -1,0 +1,308 @@
+//! Packets between nodes, counted at both ends.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+
+use crate::Node;
+
+/// Sends `count` echo requests to `address`, 10 ms apart, and returns how many were answered.
+pub fn ping(from: &Node, address: IpAddr, count: u32) -> Result<u32> {
+    let output = from
+        .command("ping")
+        .args([
+            "-n",
+            "-q",
+            "-i",
+            "0.01",
+            "-W",
+            "1",
+            "-c",
+            &count.to_string(),
+        ])
+        .arg(address.to_string())
+        .output()
+        .context("cannot start ping")?;
+    // It exits 1 when an answer is missing; the count says how many.
+    let text = String::from_utf8_lossy(&output.stdout);
+    answered(&text).ok_or_else(|| {
+        anyhow!(
+            "ping {address} on {}: {text}{}",
+            from.name(),
+            String::from_utf8_lossy(&output.stderr)
+        )
+    })
+}
+
+fn answered(text: &str) -> Option<u32> {
+    let line = text.lines().find(|line| line.contains(" received"))?;
+    line.split(", ")
+        .find_map(|part| part.strip_suffix(" received"))?
+        .trim()
+        .parse()
+        .ok()
+}
+
+/// Longest silence within a TCP transfer.
+const TCP_SILENCE: Duration = Duration::from_secs(10);
+
+/// Sends `bytes` by TCP from one node to an address of another, checks that every byte arrived as sent, and returns
+/// how long it took.
+pub fn transfer(from: &Node, to: &Node, address: IpAddr, bytes: u64) -> Result<Duration> {
+    let listener = to.enter(|| TcpListener::bind((address, 0)))??;
+    let target = listener.local_addr()?;
+    let receiver = std::thread::spawn(move || -> Result<u64> {
+        let (mut stream, _) = accept(&listener)?;
+        stream.set_read_timeout(Some(TCP_SILENCE))?;
+        let mut buffer = vec![0; 64 * 1024];
+        let mut at = 0;
+        loop {
+            let n = stream.read(&mut buffer)?;
+            if n == 0 {
+                break;
+            }
+            for byte in &buffer[..n] {
+                ensure!(*byte == pattern(at), "byte {at} arrived damaged");
+                at += 1;
+            }
+        }
+        stream.write_all(&at.to_be_bytes())?;
+        Ok(at)
+    });
+    let sent = from.enter(|| send(target, bytes))?;
+    // The listener waits for a bounded time, so that this join does.
+    let received = receiver
+        .join()
+        .map_err(|_| anyhow!("the receiver panicked"))?;
+    let took = sent.with_context(|| format!("TCP from {} to {target}", from.name()))?;
+    ensure!(received? == bytes, "bytes are missing");
+    Ok(took)
+}
+
+fn accept(listener: &TcpListener) -> Result<(TcpStream, SocketAddr)> {
+    listener.set_nonblocking(true)?;
+    let deadline = Instant::now() + TCP_SILENCE;
+    loop {
+        match listener.accept() {
+            Ok((stream, from)) => {
+                stream.set_nonblocking(false)?;
+                return Ok((stream, from));
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                ensure!(Instant::now() < deadline, "nobody connected");
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn send(target: SocketAddr, bytes: u64) -> Result<Duration> {
+    let start = Instant::now();
+    let mut stream = TcpStream::connect_timeout(&target, TCP_SILENCE)?;
+    stream.set_write_timeout(Some(TCP_SILENCE))?;
+    stream.set_read_timeout(Some(TCP_SILENCE))?;
+    let mut at = 0;
+    while at < bytes {
+        let n = (bytes - at).min(64 * 1024);
+        let chunk: Vec<u8> = (at..at + n).map(pattern).collect();
+        stream.write_all(&chunk)?;
+        at += n;
+    }
+    stream.shutdown(std::net::Shutdown::Write)?;
+    let mut count = [0; 8];
+    stream.read_exact(&mut count)?;
+    ensure!(
+        u64::from_be_bytes(count) == bytes,
+        "the other side counted otherwise"
+    );
+    Ok(start.elapsed())
+}
+
+/// A byte that tells its place, with a period that no segment size divides.
+fn pattern(at: u64) -> u8 {
+    (at % 251) as u8
+}
+
+/// A steady stream of small UDP packets in many flows, echoed by the receiver.
+pub struct Probes {
+    stop: Arc<AtomicBool>,
+    sender: JoinHandle<Result<(u64, u64)>>,
+    receiver: JoinHandle<Result<Vec<Arrival>>>,
+    every: Duration,
+    flows: u64,
+}
+
+struct Arrival {
+    sequence: u64,
+    at: Instant,
+}
+
+/// What became of [`Probes`].
+#[derive(Clone, Copy, Debug)]
+pub struct ProbeReport {
+    /// Sent.
+    pub sent: u64,
+    /// Seen by the receiver.
+    pub arrived: u64,
+    /// Echoes seen by the sender.
+    pub returned: u64,
+    /// The longest time for which some flow was silent at the receiver, less the distance at which it sends.
+    pub longest_outage: Duration,
+}
+
+impl ProbeReport {
+    /// Packets that did not reach the receiver.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.sent.saturating_sub(self.arrived)
+    }
+}
+
+impl Probes {
+    /// Starts sending one packet `every` so often, in turn by each of `flows` sockets.
+    pub fn start(
+        from: &Node,
+        to: &Node,
+        address: IpAddr,
+        flows: u16,
+        every: Duration,
+    ) -> Result<Self> {
+        let server = to.enter(|| UdpSocket::bind((address, 0)))??;
+        let target = server.local_addr()?;
+        let sockets = from.enter(|| -> Result<Vec<UdpSocket>> {
+            (0..flows)
+                .map(|_| {
+                    let any = if address.is_ipv4() {
+                        "0.0.0.0:0"
+                    } else {
+                        "[::]:0"
+                    };
+                    let socket = UdpSocket::bind(any)?;
+                    socket.connect(target)?;
+                    socket.set_nonblocking(true)?;
+                    Ok(socket)
+                })
+                .collect()
+        })??;
+        let stop = Arc::new(AtomicBool::new(false));
+        let sender = std::thread::spawn({
+            let stop = stop.clone();
+            move || send_probes(&sockets, every, &stop)
+        });
+        let receiver = std::thread::spawn({
+            let stop = stop.clone();
+            move || echo_probes(&server, &stop)
+        });
+        Ok(Self {
+            stop,
+            sender,
+            receiver,
+            every,
+            flows: u64::from(flows),
+        })
+    }
+
+    /// Stops sending, waits for what is under way, and counts.
+    pub fn finish(self) -> Result<ProbeReport> {
+        self.stop.store(true, Ordering::Relaxed);
+        let (sent, returned) = self
+            .sender
+            .join()
+            .map_err(|_| anyhow!("the sender of probes panicked"))??;
+        let arrivals = self
+            .receiver
+            .join()
+            .map_err(|_| anyhow!("the receiver of probes panicked"))??;
+        let mut last = vec![None; usize::try_from(self.flows)?];
+        let mut longest = Duration::ZERO;
+        for arrival in &arrivals {
+            let flow = usize::try_from(arrival.sequence % self.flows)?;
+            if let Some(before) = last[flow].replace(arrival.at) {
+                longest = longest.max(arrival.at.saturating_duration_since(before));
+            }
+        }
+        let spacing = self.every * u32::try_from(self.flows)?;
+        Ok(ProbeReport {
+            sent,
+            arrived: arrivals.len() as u64,
+            returned,
+            longest_outage: longest.saturating_sub(spacing),
+        })
+    }
+}
+
+/// How long echoes may be under way after the last probe.
+const DRAIN: Duration = Duration::from_millis(300);
+
+fn send_probes(sockets: &[UdpSocket], every: Duration, stop: &AtomicBool) -> Result<(u64, u64)> {
+    let start = Instant::now();
+    let (mut sent, mut returned) = (0_u64, 0);
+    let mut buffer = [0; 64];
+    let mut drained = |returned: &mut u64| {
+        for socket in sockets {
+            while socket.recv(&mut buffer).is_ok() {
+                *returned += 1;
+            }
+        }
+    };
+    while !stop.load(Ordering::Relaxed) {
+        let socket = &sockets[usize::try_from(sent)? % sockets.len()];
+        // No route, or an ICMP error of an earlier packet: this one is lost like any other.
+        let _ = socket.send(&sent.to_be_bytes());
+        sent += 1;
+        drained(&mut returned);
+        let due = start + every * u32::try_from(sent)?;
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+    }
+    let deadline = Instant::now() + DRAIN;
+    while Instant::now() < deadline {
+        drained(&mut returned);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok((sent, returned))
+}
+
+fn echo_probes(server: &UdpSocket, stop: &AtomicBool) -> Result<Vec<Arrival>> {
+    server.set_read_timeout(Some(DRAIN))?;
+    let mut arrivals = Vec::new();
+    let mut buffer = [0; 64];
+    loop {
+        match server.recv_from(&mut buffer) {
+            Ok((8, from)) => {
+                let sequence = u64::from_be_bytes(buffer[..8].try_into()?);
+                arrivals.push(Arrival {
+                    sequence,
+                    at: Instant::now(),
+                });
+                // An echo that finds no way back is counted by its absence.
+                let _ = server.send_to(&buffer[..8], from);
+            }
+            Ok((n, from)) => bail!("{n} bytes from {from} are not a probe"),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                if stop.load(Ordering::Relaxed) {
+                    return Ok(arrivals);
+                }
+            }
+            // ICMP errors for echoes.
+            Err(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_counted_from_what_ping_says() {
+        let text = "--- 10.0.0.1 ping statistics ---\n10 packets transmitted, 9 received, 10% packet loss, time 91ms\n";
+        assert_eq!(answered(text), Some(9));
+        assert_eq!(answered("ping: connect: Network is unreachable"), None);
+    }
+}

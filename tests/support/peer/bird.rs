@@ -157,9 +157,11 @@ fn config(router: &Router) -> String {
         if neighbor.ttl_security {
             line("ttl security on");
         }
-        if neighbor.graceful_restart {
-            line("graceful restart on");
-        }
+        line(if neighbor.graceful_restart {
+            "graceful restart on"
+        } else {
+            "graceful restart off"
+        });
         if neighbor.reflector_client {
             line("rr client");
         }

@@ -5,8 +5,10 @@ use std::fmt::Write;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::{Daemon, Family, Neighbor, Origin, Router, Routes, Session, runtime_dir, write_config};
-use crate::{Node, Process};
+use super::{
+    Daemon, Family, Neighbor, Origin, Router, Routes, START, Session, runtime_dir, write_config,
+};
+use crate::{Node, Process, wait_until};
 
 pub(super) struct Frr {
     node: Node,
@@ -24,7 +26,12 @@ impl Frr {
         let empty = write_config(node, "zebra.conf", "log stdout\n")?;
         let mut command = node.command("/usr/lib/frr/zebra");
         command.arg("-f").arg(empty);
-        let zebra = Process::start(node, "zebra", command)?;
+        let mut zebra = Process::start(node, "zebra", command)?;
+        // A bgpd that comes first tries again only after its first sessions, and drops what they said meanwhile.
+        wait_until("zebra's socket", START, || {
+            zebra.check_running()?;
+            node.run("test", ["-S", "/run/frr/zserv.api"])
+        })?;
         let mut command = node.command("/usr/lib/frr/bgpd");
         command.arg("-f").arg(config);
         if !router.install {
@@ -168,9 +175,12 @@ fn config(node: &Node, router: &Router) -> String {
          no bgp default ipv4-unicast\n bgp bestpath as-path multipath-relax\n",
         router.asn, router.router_id
     );
-    if router.neighbors.iter().any(|n| n.graceful_restart) {
-        text.push_str(" bgp graceful-restart\n bgp graceful-restart preserve-fw-state\n");
-    }
+    // As a mere helper it advertises the capability too, and its peers then keep the routes of a killed bgpd.
+    text.push_str(if router.neighbors.iter().any(|n| n.graceful_restart) {
+        " bgp graceful-restart\n bgp graceful-restart preserve-fw-state\n"
+    } else {
+        " bgp graceful-restart-disable\n"
+    });
     for neighbor in &router.neighbors {
         let address = neighbor.address;
         let mut line = |words: &str| {

@@ -1,3 +1,81 @@
-//! Being written.
+//! Benches that run us and a reference side by side in one session and quote the ratio.
+//!
+//! | suite | what it measures | reference |
+//! |---|---|---|
+//! | `bgp` | `causewayd --dataplane none` between route generators and a monitor | BIRD 2 |
+//!
+//! Every result is one [`report::Row`]; `goals.toml` says which ratios are promised. Start it as
+//! `cargo xtask bench SUITE`, which builds what is measured first.
 
-fn main() {}
+mod bgp;
+mod goals;
+mod report;
+mod stats;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::goals::Goals;
+use crate::report::{Format, Report};
+
+#[derive(Debug, Parser)]
+#[command(name = "causeway-bench", about = "Run one bench suite")]
+struct Args {
+    /// One round, and without the largest cases.
+    #[arg(long, global = true)]
+    quick: bool,
+    /// Exit with 1 when a goal of goals.toml is missed or was not measured.
+    #[arg(long, global = true)]
+    check: bool,
+    /// How results are printed on stdout.
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    output: Format,
+    /// The goals, by suite, case and metric.
+    #[arg(long, global = true, default_value = "bench/goals.toml")]
+    goals: PathBuf,
+    /// Directory for SUITE.jsonl.
+    #[arg(long, global = true, default_value = "target/bench")]
+    results: PathBuf,
+    /// The commit that is measured, quoted in every row.
+    #[arg(long, global = true, default_value = "unknown")]
+    commit: String,
+    #[command(subcommand)]
+    suite: Suite,
+}
+
+#[derive(Debug, Subcommand)]
+enum Suite {
+    /// The BGP speaker between blasters and a monitor, against BIRD 2 (needs root).
+    Bgp(bgp::Args),
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<ExitCode> {
+    let goals = Goals::read(&args.goals)?;
+    let report = match &args.suite {
+        Suite::Bgp(suite) => {
+            let mut report = Report::new("bgp", args.output, &args.commit, goals.suite("bgp"));
+            bgp::run(suite, args.quick, &mut report)?;
+            report
+        }
+    };
+    report.write(&args.results)?;
+    let met = report.print_summary();
+    Ok(if args.check && !met {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}

@@ -1,5 +1,6 @@
 //! Development verbs, one file each: `cargo xtask VERB`.
 
+mod bench;
 mod build_ebpf;
 mod lint;
 mod setup;
@@ -27,6 +28,8 @@ enum Verb {
     BuildEbpf,
     /// Run the suites; the last line says how many checks passed and failed
     Test(test::Args),
+    /// Measure us and a reference side by side; the last line says how many goals are met
+    Bench(bench::Args),
     /// Check formatting, clippy, the rules between the rooms and that nothing is left half done
     Lint,
 }
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
         Verb::Setup(args) => setup::run(args),
         Verb::BuildEbpf => build_ebpf::run(),
         Verb::Test(args) => test::run(args),
+        Verb::Bench(args) => bench::run(args),
         Verb::Lint => lint::run(),
     };
     report(outcome)

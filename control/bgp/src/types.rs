@@ -97,6 +97,10 @@ impl fmt::Display for Family {
 }
 
 /// One address family as a type, so that each algorithm is written once for both.
+#[expect(
+    clippy::len_without_is_empty,
+    reason = "the length of a prefix is not a count"
+)]
 pub trait AddressFamily:
     Copy + Eq + Ord + core::hash::Hash + fmt::Debug + fmt::Display + 'static
 {
@@ -229,6 +233,10 @@ pub enum Prefix {
     V6(Prefix6),
 }
 
+#[expect(
+    clippy::len_without_is_empty,
+    reason = "the length of a prefix is not a count"
+)]
 impl Prefix {
     /// The prefix `addr/len` with its host bits cleared; `None` if `len` is too large.
     #[must_use]

@@ -3,10 +3,12 @@
 //! A policy never touches attributes in place: it yields an [`Outcome`] that borrows when nothing changes, so that the
 //! common case costs no copy. The deciding rule is part of the outcome, because `explain` shows it.
 
+mod apply;
 mod rule;
 
 use crate::types::Prefix;
 
+pub use apply::{Outcome, Session};
 pub use rule::{
     Action, AsPathMatch, Edit, Match, NextHopAction, PeerType, PrefixRange, RouteSource, Rule,
     SetMatch,

@@ -31,6 +31,14 @@ pub struct RibConfig {
     /// Whether a next hop is reachable before [`super::Rib::next_hop_changed`] says so. True for a speaker without a
     /// dataplane.
     pub assume_reachable: bool,
+    /// Whether [`super::Rib::poll_fib`] has anything to say. False for a speaker that forwards nothing, such as a route
+    /// reflector.
+    pub install_routes: bool,
+    /// What an update group keeps of encoded messages for members whose transport is slow, in bytes. A member that lags
+    /// further falls back to a bit set of destinations.
+    pub group_log_bytes: usize,
+    /// Seed of hash tables; keep it from peers, who could choose prefixes that collide.
+    pub hash_seed: u64,
 }
 
 impl RibConfig {
@@ -51,6 +59,9 @@ impl RibConfig {
             multipath_relax: false,
             prefer_oldest: false,
             assume_reachable: false,
+            install_routes: true,
+            group_log_bytes: super::limits::GROUP_LOG_BYTES,
+            hash_seed: 0,
         }
     }
 }

@@ -12,25 +12,42 @@
 //! Polling order after any input: [`Rib::work`] until it says done, [`Rib::flush`] until it says done,
 //! [`Rib::poll_fib`], [`Rib::poll_next_hop_interest`], and [`Rib::poll_transmit`] for every peer whose transport has room.
 
+mod attributes;
+mod bits;
 mod config;
+mod decision;
+mod encode;
+mod export;
+mod family;
+mod group;
+mod import;
+mod limits;
+mod next_hop;
+mod query;
+mod source;
+mod table;
 mod view;
 
 use core::net::IpAddr;
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
+use attributes::AttributeStore;
 pub use config::{
     FamilySession, MedConfig, MissingMed, NextHopMode, PeerKind, RibConfig, RibSession,
 };
+use family::{Common, FamilyRib};
+use next_hop::{NextHopSets, NextHops};
+
 pub use view::{
     AdvertisedView, Cursor, DecisionStep, Explanation, ExportStatus, FamilySummary, Ineligible,
     Page, PathStatus, PathView, PeerCounts, RouteFilter, RouteView, RuleName, Summary,
 };
 
 use crate::fib::FibDelta;
-use crate::origin::Originated;
-use crate::types::{Family, PeerId, Prefix};
+use crate::origin::{self, Originated};
+use crate::types::{Family, PeerId, Prefix4, Prefix6};
 use crate::wire::Update;
 
 /// A next hop whose reachability the RIB wants to know.
@@ -67,9 +84,9 @@ pub enum RibError {
 /// Adj-RIB-In, Loc-RIB and Adj-RIB-Out of a speaker.
 #[derive(Debug)]
 pub struct Rib {
-    config: RibConfig,
-    sessions: BTreeMap<PeerId, RibSession>,
-    originated: Vec<Originated>,
+    common: Common,
+    v4: FamilyRib<Prefix4>,
+    v6: FamilyRib<Prefix6>,
     held: bool,
 }
 
@@ -77,10 +94,16 @@ impl Rib {
     /// An empty RIB.
     #[must_use]
     pub fn new(config: RibConfig) -> Self {
+        let seed = config.hash_seed;
         Self {
-            config,
-            sessions: BTreeMap::new(),
-            originated: Vec::new(),
+            v4: FamilyRib::new(seed),
+            v6: FamilyRib::new(seed),
+            common: Common {
+                store: AttributeStore::new(&config),
+                next_hops: NextHops::new(config.assume_reachable, seed),
+                sets: NextHopSets::new(seed),
+                config,
+            },
             held: false,
         }
     }
@@ -88,12 +111,29 @@ impl Rib {
     /// Its configuration.
     #[must_use]
     pub const fn config(&self) -> &RibConfig {
-        &self.config
+        &self.common.config
     }
 
-    /// Changes the configuration; everything is decided anew at the next flushes.
+    /// Changes the configuration; what it touches is imported and decided anew in [`Self::work`]. `hash_seed`,
+    /// `install_routes` and `assume_reachable` stay as they were.
     pub fn set_config(&mut self, config: RibConfig) {
-        self.config = config;
+        let old = core::mem::replace(&mut self.common.config, config);
+        let new = &mut self.common.config;
+        new.hash_seed = old.hash_seed;
+        new.install_routes = old.install_routes;
+        new.assume_reachable = old.assume_reachable;
+        if *new == old {
+            return;
+        }
+        self.common.store.configure(new);
+        if (new.local_asn, new.router_id, new.cluster_id)
+            != (old.local_asn, old.router_id, old.cluster_id)
+        {
+            self.v4.import_all();
+            self.v6.import_all();
+        }
+        self.v4.decide_all();
+        self.v6.decide_all();
     }
 
     /// A session is established: paths may come, and the table is sent to it. Paths kept from its last session
@@ -101,38 +141,66 @@ impl Rib {
     ///
     /// # Errors
     ///
-    /// If the RIB holds paths of too many sessions.
+    /// If the RIB holds paths of too many sessions; the peer is then not known to the RIB.
     pub fn peer_up(&mut self, peer: PeerId, session: RibSession) -> Result<(), RibError> {
-        self.sessions.insert(peer, session);
+        let session = Arc::new(session);
+        self.v4.peer_up(peer, &session, &mut self.common)?;
+        if let Err(error) = self.v6.peer_up(peer, &session, &mut self.common) {
+            self.v4.peer_down(peer, false, &mut self.common);
+            return Err(error);
+        }
         Ok(())
     }
 
     /// The session is gone, and with it its paths, but those of the families to `retain`: they become stale (RFC 4724
-    /// 4.2).
+    /// 4.2). Called again without a session, it drops what was retained.
     pub fn peer_down(&mut self, peer: PeerId, retain: &[Family]) {
-        let _ = retain;
-        self.sessions.remove(&peer);
+        self.v4.peer_down(
+            peer,
+            retain.contains(&Family::Ipv4Unicast),
+            &mut self.common,
+        );
+        self.v6.peer_down(
+            peer,
+            retain.contains(&Family::Ipv6Unicast),
+            &mut self.common,
+        );
     }
 
     /// New facts for an established session: policies, next hops. What differs is imported and sent again; the peer need
     /// not be asked. Kind, ASes and addresses must be those of the session.
     pub fn set_session(&mut self, peer: PeerId, session: RibSession) {
-        self.sessions.insert(peer, session);
+        let session = Arc::new(session);
+        self.v4.set_session(peer, &session, &mut self.common);
+        self.v6.set_session(peer, &session, &mut self.common);
     }
 
     /// Applies an UPDATE of an established session.
-    pub fn handle_update(&mut self, peer: PeerId, update: &Update) {
-        let _ = (peer, update);
+    pub fn handle_update(&mut self, peer: PeerId, update: Update) {
+        self.v4.withdraw(peer, &update.withdrawn4, &mut self.common);
+        self.v6.withdraw(peer, &update.withdrawn6, &mut self.common);
+        if let Some(reach) = update.reach4 {
+            self.v4.announce(peer, reach, &mut self.common);
+        }
+        if let Some(reach) = update.reach6 {
+            self.v6.announce(peer, reach, &mut self.common);
+        }
     }
 
     /// Paths of this peer that are still stale go (RFC 4724 4.2: after End-of-RIB, or when the time is up).
     pub fn sweep_stale(&mut self, peer: PeerId, family: Family) {
-        let _ = (peer, family);
+        match family {
+            Family::Ipv4Unicast => self.v4.kill_stale(peer),
+            Family::Ipv6Unicast => self.v6.kill_stale(peer),
+        }
     }
 
-    /// The peer begins to send everything again (RFC 7313 BoRR, or our own ROUTE-REFRESH): all its paths become stale.
+    /// The peer begins to send everything again (RFC 7313 BoRR): all its paths become stale.
     pub fn begin_refresh(&mut self, peer: PeerId, family: Family) {
-        let _ = (peer, family);
+        match family {
+            Family::Ipv4Unicast => self.v4.begin_refresh(peer),
+            Family::Ipv6Unicast => self.v6.begin_refresh(peer),
+        }
     }
 
     /// It has sent everything (EoRR): what is still stale goes.
@@ -142,30 +210,43 @@ impl Rib {
 
     /// The peer asks for everything again (RFC 2918).
     pub fn refresh_out(&mut self, peer: PeerId, family: Family) {
-        let _ = (peer, family);
+        match family {
+            Family::Ipv4Unicast => self.v4.refresh_out(peer),
+            Family::Ipv6Unicast => self.v6.refresh_out(peer),
+        }
     }
 
-    /// Replaces the prefixes that this speaker originates.
+    /// Replaces the prefixes that this speaker originates. Of a prefix listed twice the last one counts.
     pub fn set_originated(&mut self, originated: Vec<Originated>) {
-        self.originated = originated;
+        self.v4
+            .set_originated(origin::of_family(&originated), &mut self.common);
+        self.v6
+            .set_originated(origin::of_family(&originated), &mut self.common);
     }
 
     /// A next hop is reachable at this cost, or not reachable.
     pub fn next_hop_changed(&mut self, key: NextHopKey, metric: Option<u32>) {
-        let _ = (key, metric);
+        if self.common.next_hops.set_metric(key, metric) {
+            self.v4.next_hops_changed();
+            self.v6.next_hops_changed();
+        }
     }
 
     /// Replaces the list of own addresses: a next hop among them is refused (RFC 4271 5.1.3).
     pub fn set_own_addresses(&mut self, addresses: Vec<IpAddr>) {
-        let _ = addresses;
+        if self.common.next_hops.set_own(addresses) {
+            self.v4.next_hops_changed();
+            self.v6.next_hops_changed();
+        }
     }
 
     /// Next hops to be watched or no longer.
     pub fn poll_next_hop_interest(&mut self) -> Option<NextHopInterest> {
-        None
+        self.common.next_hops.poll_interest()
     }
 
-    /// Withholds all advertisements and FIB changes while routes are still being learned after a restart (RFC 4724 4.1).
+    /// Withholds all decisions, advertisements and FIB changes while routes are still being learned after a restart
+    /// (RFC 4724 4.1).
     pub fn hold_output(&mut self, hold: bool) {
         self.held = hold;
     }
@@ -173,94 +254,47 @@ impl Rib {
     /// Walks over at most `max_destinations` for what is too much for one go (paths of a dead session, a policy change,
     /// next hops). Returns whether there is more.
     pub fn work(&mut self, max_destinations: usize) -> bool {
-        let _ = max_destinations;
-        false
+        let left = self.v4.work(max_destinations, &mut self.common);
+        self.v6.work(left, &mut self.common);
+        self.v4.has_work() || self.v6.has_work()
     }
 
     /// Decides for at most `max_destinations` that input has touched and hands the results on. Returns whether there is
     /// more.
     pub fn flush(&mut self, max_destinations: usize) -> bool {
-        let _ = max_destinations;
-        false
+        if self.held {
+            return false;
+        }
+        let left = self.v4.flush(max_destinations, &mut self.common);
+        self.v6.flush(left, &mut self.common);
+        self.v4.has_dirty() || self.v6.has_dirty()
     }
 
     /// The changes of the FIB so far, of at most `max_routes` routes; `None` if there are none.
     pub fn poll_fib(&mut self, max_routes: usize) -> Option<FibDelta> {
-        let _ = max_routes;
-        None
+        let mut delta = FibDelta::default();
+        let definitions = self.common.sets.take_definitions();
+        delta
+            .sets
+            .extend(definitions.into_iter().map(|(id, set)| (id, Some(set))));
+        self.v4.poll_fib(&mut delta, max_routes);
+        let left = max_routes.saturating_sub(delta.routes.len());
+        self.v6.poll_fib(&mut delta, left);
+        if !self.v4.has_fib() && !self.v6.has_fib() {
+            let released = self.common.sets.take_releases(&mut self.common.next_hops);
+            delta.sets.extend(released.into_iter().map(|id| (id, None)));
+        }
+        (!delta.is_empty()).then_some(delta)
     }
 
-    /// Whole messages to send to the peer, about `max_bytes` of them (never less than one message); `None` if there is
-    /// nothing. End-of-RIB follows each family's table.
+    /// Whole messages to send to the peer: about `max_bytes`, or what was encoded at once if that is more (some 64 KiB);
+    /// `None` if there is nothing. End-of-RIB follows each family's table.
     pub fn poll_transmit(&mut self, peer: PeerId, max_bytes: usize) -> Option<Bytes> {
-        let _ = (peer, max_bytes);
-        None
-    }
-
-    /// Routes of the Loc-RIB with all their paths, at most `limit`.
-    #[must_use]
-    pub fn routes(&self, filter: RouteFilter, cursor: Cursor, limit: usize) -> Page<RouteView> {
-        let _ = (filter, cursor, limit);
-        Page {
-            items: Vec::new(),
-            next: None,
+        if self.held {
+            return None;
         }
-    }
-
-    /// Paths received from a peer, rejected ones included, at most `limit`.
-    #[must_use]
-    pub fn received(
-        &self,
-        peer: PeerId,
-        family: Family,
-        cursor: Cursor,
-        limit: usize,
-    ) -> Page<(Prefix, PathView)> {
-        let _ = (peer, family, cursor, limit);
-        Page {
-            items: Vec::new(),
-            next: None,
-        }
-    }
-
-    /// Prefixes advertised to a peer, at most `limit`.
-    #[must_use]
-    pub fn advertised(
-        &self,
-        peer: PeerId,
-        family: Family,
-        cursor: Cursor,
-        limit: usize,
-    ) -> Page<AdvertisedView> {
-        let _ = (peer, family, cursor, limit);
-        Page {
-            items: Vec::new(),
-            next: None,
-        }
-    }
-
-    /// Why a prefix is where it is.
-    #[must_use]
-    pub fn explain(&self, prefix: Prefix) -> Explanation {
-        Explanation {
-            prefix,
-            paths: Vec::new(),
-            covered_by: None,
-            exports: Vec::new(),
-        }
-    }
-
-    /// Counts of a peer, for max-prefix and the API. `received` is before policy: what a peer sends costs memory whether
-    /// policy likes it or not.
-    #[must_use]
-    pub fn counts(&self, peer: PeerId, family: Family) -> PeerCounts {
-        let _ = (peer, family);
-        PeerCounts::default()
-    }
-
-    /// Figures of the whole.
-    #[must_use]
-    pub fn summary(&self) -> Summary {
-        Summary::default()
+        self.v4
+            .poll_transmit(peer, max_bytes, &self.common)
+            .or_else(|| self.v6.poll_transmit(peer, max_bytes, &self.common))
     }
 }

@@ -235,10 +235,11 @@ impl Speaker {
                     }));
             }
             if let Some(update) = update {
-                self.rib.handle_update(id, &update);
-                self.transmission.rib_touched();
                 let reached = [update.reach4.is_some(), update.reach6.is_some()];
-                self.after_update(now, id, reached, update.end_of_rib);
+                let end_of_rib = update.end_of_rib;
+                self.rib.handle_update(id, update);
+                self.transmission.rib_touched();
+                self.after_update(now, id, reached, end_of_rib);
             }
             if !self.conns.contains_key(&conn) {
                 // The session ended; what came after on this connection is not to be looked at.

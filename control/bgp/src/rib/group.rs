@@ -1,0 +1,621 @@
+//! Update groups: peers that are sent the same, and how each of them is kept in step.
+//!
+//! ```text
+//!                    change of a destination
+//!                              │ advertised[slot] := new
+//!              ┌───────────────┴────────────────┐
+//!     encoded once into the log         a bit per destination
+//!              ▼                                ▼
+//!       member in step ──── lags ────▶ member catching up (initial table, refresh, slow transport)
+//!              ▲                                │
+//!              └──────── all bits sent ─────────┘
+//! ```
+//!
+//! What a member costs is bounded: a place in the log, or two bits per destination.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use smallvec::SmallVec;
+
+use super::bits::BitSet;
+use super::config::{FamilySession, RibSession};
+use super::encode;
+use super::export::Advertisement;
+use super::limits::{CHUNK_BYTES, MAX_DUMP_BATCH_DESTINATIONS};
+use super::source::Sources;
+use super::table::{SourceId, Table};
+use crate::types::{AddressFamily, PeerId};
+use crate::wire::{Attributes, RefreshKind, UpdateWriter};
+
+/// Peers that are sent the same.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) session: Arc<RibSession>,
+    pub(super) settings: FamilySession,
+    /// By slot; slots beyond its end were never advertised.
+    advertised: Vec<Advertisement>,
+    /// How many are.
+    count: usize,
+    /// How many are by source.
+    by_source: Vec<u32>,
+    pub(super) members: BTreeMap<PeerId, Member>,
+    log: VecDeque<Chunk>,
+    log_bytes: usize,
+    /// Sequence number of the first chunk in the log.
+    log_start: u64,
+    /// A walk over the whole table for this group is not finished.
+    pub(super) building: bool,
+}
+
+/// Messages for the members in step.
+#[derive(Debug)]
+struct Chunk {
+    bytes: Bytes,
+    scope: Scope,
+    /// Destinations they are about, for members that fall back.
+    slots: Box<[u32]>,
+}
+
+/// For whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Scope {
+    All,
+    /// Not for the peer that the path came from.
+    Except(PeerId),
+    /// Only for that peer.
+    Only(PeerId),
+}
+
+impl Scope {
+    fn includes(self, peer: PeerId) -> bool {
+        match self {
+            Self::All => true,
+            Self::Except(other) => peer != other,
+            Self::Only(other) => peer == other,
+        }
+    }
+}
+
+/// How far a member is.
+#[derive(Debug)]
+pub(super) enum Member {
+    /// It has everything up to this place in the log.
+    InStep {
+        next: u64,
+    },
+    CatchingUp(Box<CatchUp>),
+}
+
+/// A member that is sent destinations from a bit set.
+#[derive(Debug, Default)]
+pub(super) struct CatchUp {
+    /// To be sent.
+    pending: BitSet,
+    /// What it may have been sent: only these are ever withdrawn.
+    sent: BitSet,
+    cursor: u32,
+    /// Messages made and not yet taken.
+    ready: VecDeque<Bytes>,
+    /// What to say when the cursor has been once through the table.
+    marker: Marker,
+    /// What to say before anything else.
+    begin_refresh: bool,
+}
+
+/// What ends a pass over the table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Marker {
+    #[default]
+    None,
+    /// End-of-RIB (RFC 4724 2).
+    EndOfRib,
+    /// EoRR (RFC 7313).
+    EndOfRefresh,
+}
+
+/// A change of what a group is sent for one destination.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Change {
+    pub(super) slot: u32,
+    pub(super) old: Advertisement,
+    pub(super) new: Advertisement,
+    /// The same on the wire: only the peer that is not sent its own path differs.
+    pub(super) same_wire: bool,
+}
+
+/// What is needed to write messages.
+pub(super) struct Writing<'a, A> {
+    pub(super) table: &'a Table<A>,
+    pub(super) sources: &'a Sources,
+    /// Attributes on the wire.
+    pub(super) attributes: &'a dyn Fn(Advertisement) -> Attributes,
+}
+
+impl Group {
+    pub(super) fn new(session: Arc<RibSession>, settings: FamilySession) -> Self {
+        Self {
+            session,
+            settings,
+            advertised: Vec::new(),
+            count: 0,
+            by_source: Vec::new(),
+            members: BTreeMap::new(),
+            log: VecDeque::new(),
+            log_bytes: 0,
+            log_start: 0,
+            building: true,
+        }
+    }
+
+    /// Whether a session belongs here.
+    pub(super) fn serves(&self, session: &RibSession, settings: &FamilySession) -> bool {
+        self.same_wire(session, settings)
+            && self.settings.export == settings.export
+            && self.settings.default_route_out == settings.default_route_out
+    }
+
+    /// Whether one advertisement looks the same on both sessions.
+    fn same_wire(&self, session: &RibSession, settings: &FamilySession) -> bool {
+        let own = &self.session;
+        own.kind == session.kind
+            && own.local_asn == session.local_asn
+            && own.local_addr == session.local_addr
+            && own.local_ipv4 == session.local_ipv4
+            && own.local_ipv6 == session.local_ipv6
+            && own.local_link_local == session.local_link_local
+            && own.link.is_some() == session.link.is_some()
+            && own.as4 == session.as4
+            && own.max_message_bytes == session.max_message_bytes
+            && self.settings.next_hop == settings.next_hop
+    }
+
+    pub(super) fn advertised(&self, slot: u32) -> Advertisement {
+        self.advertised
+            .get(slot as usize)
+            .copied()
+            .unwrap_or(Advertisement::NONE)
+    }
+
+    /// Records what is advertised; returns what was.
+    pub(super) fn set_advertised(&mut self, slot: u32, new: Advertisement) -> Advertisement {
+        let slot = slot as usize;
+        if slot >= self.advertised.len() {
+            if new.is_none() {
+                return Advertisement::NONE;
+            }
+            self.advertised.resize(slot + 1, Advertisement::NONE);
+        }
+        let old = core::mem::replace(&mut self.advertised[slot], new);
+        if !new.is_none() {
+            self.count += 1;
+            let source = usize::from(new.source.0);
+            if source >= self.by_source.len() {
+                self.by_source.resize(source + 1, 0);
+            }
+            self.by_source[source] += 1;
+        }
+        if !old.is_none() {
+            self.count -= 1;
+            self.by_source[usize::from(old.source.0)] -= 1;
+        }
+        old
+    }
+
+    /// How many a member is sent, where these are its own sources.
+    pub(super) fn count(&self, own: &[SourceId]) -> usize {
+        let of = |source: &SourceId| self.by_source.get(usize::from(source.0)).copied();
+        self.count
+            - own
+                .iter()
+                .filter_map(of)
+                .map(|count| count as usize)
+                .sum::<usize>()
+    }
+
+    pub(super) fn slots(&self) -> u32 {
+        u32::try_from(self.advertised.len()).unwrap_or(u32::MAX)
+    }
+
+    /// A copy of the state of what is advertised, for a group that splits off. The caller counts the references.
+    pub(super) fn split(&self, session: Arc<RibSession>, settings: FamilySession) -> Self {
+        Self {
+            advertised: self.advertised.clone(),
+            count: self.count,
+            by_source: self.by_source.clone(),
+            ..Self::new(session, settings)
+        }
+    }
+
+    /// A new member, to be sent everything and then End-of-RIB.
+    pub(super) fn join(&mut self, peer: PeerId, sources: &Sources) {
+        let mut catch_up = CatchUp {
+            marker: Marker::EndOfRib,
+            ..CatchUp::default()
+        };
+        self.mark_all(&mut catch_up.pending, peer, sources);
+        self.members
+            .insert(peer, Member::CatchingUp(Box::new(catch_up)));
+    }
+
+    /// A member that comes from another group, with what it had there.
+    pub(super) fn adopt(&mut self, peer: PeerId, mut catch_up: Box<CatchUp>, from: &Self) {
+        let everything = !self.same_wire(&from.session, &from.settings);
+        for slot in 0..self.slots().max(from.slots()) {
+            if everything || self.advertised(slot) != from.advertised(slot) {
+                catch_up.pending.insert(slot);
+            }
+        }
+        catch_up.cursor = 0;
+        self.members.insert(peer, Member::CatchingUp(catch_up));
+    }
+
+    /// Takes a member out, with what it has.
+    pub(super) fn leave(&mut self, peer: PeerId, sources: &Sources) -> Option<Box<CatchUp>> {
+        self.fall_back(peer, sources);
+        let member = self.members.remove(&peer)?;
+        self.trim();
+        match member {
+            Member::CatchingUp(catch_up) => Some(catch_up),
+            Member::InStep { .. } => None,
+        }
+    }
+
+    /// Sends everything again to a member, between markers if it knows them.
+    pub(super) fn refresh(&mut self, peer: PeerId, sources: &Sources, markers: bool) {
+        self.fall_back(peer, sources);
+        let mut all = BitSet::default();
+        self.mark_all(&mut all, peer, sources);
+        if let Some(Member::CatchingUp(catch_up)) = self.members.get_mut(&peer) {
+            let mut from = 0;
+            while let Some(slot) = all.next_from(from) {
+                catch_up.pending.insert(slot);
+                from = slot + 1;
+            }
+            catch_up.cursor = 0;
+            // A table that is still being sent for the first time ends with End-of-RIB all the same.
+            if markers && catch_up.marker == Marker::None {
+                catch_up.begin_refresh = true;
+                catch_up.marker = Marker::EndOfRefresh;
+            }
+        }
+    }
+
+    fn mark_all(&self, set: &mut BitSet, peer: PeerId, sources: &Sources) {
+        for (slot, advertised) in (0..).zip(&self.advertised) {
+            if !advertised.is_none() && sources.peer(advertised.source) != Some(peer) {
+                set.insert(slot);
+            }
+        }
+    }
+
+    /// Turns a member in step into one that catches up from where it was.
+    fn fall_back(&mut self, peer: PeerId, sources: &Sources) {
+        let Some(Member::InStep { next }) = self.members.get(&peer) else {
+            return;
+        };
+        let mut catch_up = CatchUp::default();
+        self.mark_all(&mut catch_up.sent, peer, sources);
+        let unread = usize::try_from(next.saturating_sub(self.log_start)).unwrap_or(usize::MAX);
+        for chunk in self
+            .log
+            .iter()
+            .skip(unread)
+            .filter(|chunk| chunk.scope.includes(peer))
+        {
+            for &slot in &chunk.slots {
+                catch_up.pending.insert(slot);
+                catch_up.sent.insert(slot);
+            }
+        }
+        self.members
+            .insert(peer, Member::CatchingUp(Box::new(catch_up)));
+    }
+
+    /// Hands on changes that are already recorded: bits for members that catch up, messages for those in step.
+    pub(super) fn publish<A: AddressFamily>(
+        &mut self,
+        changes: &[Change],
+        max_log_bytes: usize,
+        writing: &Writing<'_, A>,
+    ) {
+        let mut in_step = false;
+        for (&peer, member) in &mut self.members {
+            match member {
+                Member::InStep { .. } => in_step = true,
+                Member::CatchingUp(catch_up) => {
+                    for change in changes {
+                        catch_up.note(change, peer, writing.sources);
+                    }
+                }
+            }
+        }
+        if in_step {
+            self.write_changes(changes, writing);
+            self.enforce_log_limit(max_log_bytes, writing.sources);
+        }
+    }
+
+    fn write_changes<A: AddressFamily>(&mut self, changes: &[Change], writing: &Writing<'_, A>) {
+        let members = &self.members;
+        let peer_of = |advertisement: Advertisement| {
+            writing
+                .sources
+                .peer(advertisement.source)
+                .filter(|peer| members.contains_key(peer))
+        };
+        let mut items: Vec<(Scope, Advertisement, u32)> = Vec::with_capacity(changes.len());
+        for change in changes {
+            let (old, new) = (peer_of(change.old), peer_of(change.new));
+            let had = !change.old.is_none();
+            let has = !change.new.is_none();
+            if !change.same_wire {
+                let scope = if has { new } else { old }.map_or(Scope::All, Scope::Except);
+                items.push((scope, change.new, change.slot));
+            }
+            if had && has && old != new {
+                if let Some(peer) = new {
+                    items.push((Scope::Only(peer), Advertisement::NONE, change.slot));
+                }
+                if let Some(peer) = old.filter(|_| change.same_wire) {
+                    items.push((Scope::Only(peer), change.new, change.slot));
+                }
+            }
+        }
+        // Prefixes with the same attributes go into the same messages, in the order in which they came.
+        items.sort_by_key(|&(scope, advertisement, _)| (scope, advertisement));
+        let (mut prefixes, mut writer) = (Vec::new(), encode::writer(&self.session));
+        for same_scope in items.chunk_by(|a, b| a.0 == b.0) {
+            let (mut out, mut slots) = (BytesMut::new(), Vec::new());
+            for run in same_scope.chunk_by(|a, b| a.1 == b.1) {
+                for part in run.chunks(MAX_DUMP_BATCH_DESTINATIONS) {
+                    prefixes.clear();
+                    prefixes.extend(part.iter().map(|&(_, _, slot)| writing.table.prefix(slot)));
+                    write_run(&mut out, &mut writer, run[0].1, &prefixes, writing);
+                    slots.extend(part.iter().map(|&(_, _, slot)| slot));
+                    if out.len() >= CHUNK_BYTES {
+                        self.push_chunk(out.split().freeze(), same_scope[0].0, &mut slots);
+                    }
+                }
+            }
+            if !out.is_empty() {
+                self.push_chunk(out.freeze(), same_scope[0].0, &mut slots);
+            }
+        }
+    }
+
+    fn push_chunk(&mut self, bytes: Bytes, scope: Scope, slots: &mut Vec<u32>) {
+        self.log_bytes += bytes.len();
+        self.log.push_back(Chunk {
+            bytes,
+            scope,
+            slots: core::mem::take(slots).into(),
+        });
+    }
+
+    /// Members that lag too far fall back to their bit sets.
+    fn enforce_log_limit(&mut self, max_bytes: usize, sources: &Sources) {
+        while self.log_bytes > max_bytes {
+            let start = self.log_start;
+            let slowest: Vec<PeerId> = self
+                .members
+                .iter()
+                .filter(|(_, member)| matches!(member, Member::InStep { next } if *next <= start))
+                .map(|(&peer, _)| peer)
+                .collect();
+            for peer in slowest {
+                self.fall_back(peer, sources);
+            }
+            self.trim();
+            if self.log_start == start {
+                break;
+            }
+        }
+    }
+
+    /// Forgets what every member in step has taken.
+    fn trim(&mut self) {
+        let taken = self
+            .members
+            .values()
+            .filter_map(|member| match member {
+                Member::InStep { next } => Some(*next),
+                Member::CatchingUp(_) => None,
+            })
+            .min()
+            .unwrap_or(u64::MAX);
+        while self.log_start < taken {
+            let Some(chunk) = self.log.pop_front() else {
+                break;
+            };
+            self.log_bytes -= chunk.bytes.len();
+            self.log_start += 1;
+        }
+    }
+
+    fn log_end(&self) -> u64 {
+        self.log_start + self.log.len() as u64
+    }
+
+    /// Whether a destination without paths can be forgotten: no member waits for its withdrawal.
+    pub(super) fn is_done_with(&self, slot: u32) -> bool {
+        self.log.is_empty()
+            && self.members.values().all(|member| match member {
+                Member::InStep { .. } => true,
+                Member::CatchingUp(catch_up) => !catch_up.pending.contains(slot),
+            })
+    }
+
+    /// The next messages for a member.
+    pub(super) fn poll<A: AddressFamily>(
+        &mut self,
+        peer: PeerId,
+        max_bytes: usize,
+        writing: &Writing<'_, A>,
+    ) -> Option<Bytes> {
+        let end = self.log_end();
+        let building = self.building;
+        match self.members.get_mut(&peer)? {
+            Member::InStep { next } => {
+                let before = *next;
+                let mut found: SmallVec<[Bytes; 4]> = SmallVec::new();
+                let mut length = 0;
+                while *next < end {
+                    let chunk = &self.log[usize::try_from(*next - self.log_start).ok()?];
+                    if chunk.scope.includes(peer) {
+                        length += chunk.bytes.len();
+                        if !found.is_empty() && length > max_bytes {
+                            break;
+                        }
+                        found.push(chunk.bytes.clone());
+                    }
+                    *next += 1;
+                }
+                let was_slowest = before == self.log_start && *next > before;
+                if was_slowest {
+                    self.trim();
+                }
+                joined(&found)
+            }
+            Member::CatchingUp(catch_up) => {
+                if let Some(bytes) = catch_up.ready.pop_front() {
+                    return Some(bytes);
+                }
+                catch_up.fill(peer, &self.session, &self.advertised, building, writing);
+                let bytes = catch_up.ready.pop_front();
+                if catch_up.is_done() {
+                    self.members.insert(peer, Member::InStep { next: end });
+                }
+                bytes
+            }
+        }
+    }
+
+    /// Whether a change for this destination is still on its way to the member.
+    pub(super) fn is_pending(&self, peer: PeerId, slot: u32) -> bool {
+        match self.members.get(&peer) {
+            None => false,
+            Some(Member::CatchingUp(catch_up)) => {
+                catch_up.pending.contains(slot) || !catch_up.ready.is_empty()
+            }
+            Some(Member::InStep { next }) => {
+                let unread =
+                    usize::try_from(next.saturating_sub(self.log_start)).unwrap_or(usize::MAX);
+                self.log
+                    .iter()
+                    .skip(unread)
+                    .any(|chunk| chunk.slots.contains(&slot))
+            }
+        }
+    }
+}
+
+impl CatchUp {
+    /// A change of a destination, seen from this member.
+    fn note(&mut self, change: &Change, peer: PeerId, sources: &Sources) {
+        let wanted = !change.new.is_none() && sources.peer(change.new.source) != Some(peer);
+        if wanted {
+            let from_self = sources.peer(change.old.source) == Some(peer);
+            if !change.same_wire || from_self {
+                self.pending.insert(change.slot);
+            }
+        } else if self.sent.contains(change.slot) {
+            self.pending.insert(change.slot);
+        } else {
+            self.pending.remove(change.slot);
+        }
+    }
+
+    /// Writes messages for the next destinations.
+    fn fill<A: AddressFamily>(
+        &mut self,
+        peer: PeerId,
+        session: &RibSession,
+        advertised: &[Advertisement],
+        building: bool,
+        writing: &Writing<'_, A>,
+    ) {
+        if core::mem::take(&mut self.begin_refresh) {
+            let mut out = BytesMut::new();
+            encode::refresh_marker(&mut out, A::FAMILY, RefreshKind::Begin);
+            self.ready.push_back(out.freeze());
+        }
+        let mut items = Vec::new();
+        while items.len() < MAX_DUMP_BATCH_DESTINATIONS {
+            let Some(slot) = self.pending.next_from(self.cursor) else {
+                break;
+            };
+            self.cursor = slot + 1;
+            self.pending.remove(slot);
+            let new = advertised
+                .get(slot as usize)
+                .copied()
+                .unwrap_or(Advertisement::NONE);
+            if !new.is_none() && writing.sources.peer(new.source) != Some(peer) {
+                self.sent.insert(slot);
+                items.push((new, slot));
+            } else if self.sent.remove(slot) {
+                items.push((Advertisement::NONE, slot));
+            }
+        }
+        let full = items.len() == MAX_DUMP_BATCH_DESTINATIONS;
+        items.sort_by_key(|&(advertisement, _)| advertisement);
+        let (mut out, mut prefixes) = (BytesMut::new(), Vec::new());
+        let mut writer = encode::writer(session);
+        for run in items.chunk_by(|a, b| a.0 == b.0) {
+            prefixes.clear();
+            prefixes.extend(run.iter().map(|&(_, slot)| writing.table.prefix(slot)));
+            write_run(&mut out, &mut writer, run[0].0, &prefixes, writing);
+            if out.len() >= CHUNK_BYTES {
+                self.ready.push_back(out.split().freeze());
+            }
+        }
+        if !full && !building {
+            // Once through the table: what changed behind the cursor meanwhile comes in the next pass.
+            self.cursor = 0;
+            match core::mem::take(&mut self.marker) {
+                Marker::None => {}
+                Marker::EndOfRib => encode::end_of_rib(&mut out, A::FAMILY),
+                Marker::EndOfRefresh => {
+                    encode::refresh_marker(&mut out, A::FAMILY, RefreshKind::End)
+                }
+            }
+        } else if !full {
+            self.cursor = 0;
+        }
+        if !out.is_empty() {
+            self.ready.push_back(out.freeze());
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.pending.is_empty()
+            && self.ready.is_empty()
+            && self.marker == Marker::None
+            && !self.begin_refresh
+    }
+}
+
+/// One piece as it is; several small ones in one buffer, because each costs the transport a call.
+fn joined(pieces: &[Bytes]) -> Option<Bytes> {
+    match pieces {
+        [] => None,
+        [piece] => Some(piece.clone()),
+        pieces => Some(pieces.concat().into()),
+    }
+}
+
+fn write_run<A: AddressFamily>(
+    out: &mut BytesMut,
+    writer: &mut UpdateWriter,
+    advertisement: Advertisement,
+    prefixes: &[A],
+    writing: &Writing<'_, A>,
+) {
+    if advertisement.is_none() {
+        encode::withdraw(out, writer, prefixes);
+    } else {
+        encode::announce(out, writer, &(writing.attributes)(advertisement), prefixes);
+    }
+}

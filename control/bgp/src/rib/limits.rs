@@ -1,0 +1,13 @@
+//! Every limit of the RIB, with its unit in the name.
+
+/// Sessions whose paths the RIB can hold per family at once, those under removal included.
+pub(super) const MAX_SOURCES: usize = u16::MAX as usize - 1;
+
+/// Default of [`super::RibConfig::group_log_bytes`].
+pub(super) const GROUP_LOG_BYTES: usize = 4 << 20;
+
+/// Encoded messages are handed out in pieces of about this size.
+pub(super) const CHUNK_BYTES: usize = 64 << 10;
+
+/// Destinations of one batch of a table dump: what is grouped by attributes and encoded at once.
+pub(super) const MAX_DUMP_BATCH_DESTINATIONS: usize = 16 << 10;

@@ -169,9 +169,12 @@ macro_rules! prefix_type {
             const BYTES: usize = $bits / 8;
 
             fn from_bytes(addr: &[u8], len: u8) -> Option<Self> {
-                let mut bytes = [0; $bits / 8];
-                let n = addr.len().min($bits / 8);
-                bytes[..n].copy_from_slice(&addr[..n]);
+                // A copy of fixed size is a load; near the end of a message there may be fewer bytes.
+                let bytes = addr.first_chunk().copied().unwrap_or_else(|| {
+                    let mut bytes = [0; $bits / 8];
+                    bytes[..addr.len()].copy_from_slice(addr);
+                    bytes
+                });
                 Self::new(<$addr>::from(bytes), len)
             }
 

@@ -21,6 +21,9 @@ mod open_decode;
 mod update_decode;
 mod update_encode;
 
+#[cfg(test)]
+mod tests;
+
 pub use as_path::{AsPath, AsSegment, AsSegmentKind, AsSegments};
 pub use attribute_table::{attribute, flags, name as attribute_name};
 pub use attributes::{

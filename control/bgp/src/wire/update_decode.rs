@@ -13,7 +13,7 @@ use super::{
     Attributes, ClusterId, Community, ExtendedCommunity, LargeCommunity, NextHop, RareAttributes,
     Reach, UnknownAttribute, Update, nlri,
 };
-use crate::types::{AddressFamily, Asn, Family, Prefix4};
+use crate::types::{AddressFamily, Asn, Family, Prefix4, Prefix6};
 
 /// Reactions that one message reports; further ones are carried out silently. A hostile message can contain thousands.
 pub const MAX_REACTIONS_PER_UPDATE: usize = 16;
@@ -84,6 +84,17 @@ struct Worst<'a> {
     reason: Reaction,
     subcode: u8,
     data: &'a [u8],
+}
+
+/// Prefixes of MP_REACH_NLRI, and their next hop if it is one.
+type MpPrefixes<P> = (Vec<P>, Result<NextHop, Fault>);
+
+/// What a message announces.
+struct Announced {
+    /// Prefixes of the NLRI field, whose next hop is NEXT_HOP.
+    classic: Vec<Prefix4>,
+    mp4: Option<MpPrefixes<Prefix4>>,
+    mp6: Option<MpPrefixes<Prefix6>>,
 }
 
 /// The walk over the attributes.
@@ -298,18 +309,16 @@ impl<'a> Walk<'a> {
 
         update.end_of_rib = self.end_of_rib(&fields);
         self.ignore_multicast(&mut classic);
-        let mut second = None;
-        if self.worst.is_some() {
+        let second = if self.worst.is_some() {
             update.withdrawn4.append(&mut classic);
-            update
-                .withdrawn4
-                .extend(mp4.into_iter().flat_map(|mp| mp.0));
-            update
-                .withdrawn6
-                .extend(mp6.into_iter().flat_map(|mp| mp.0));
+            let mp4 = mp4.into_iter().flat_map(|(prefixes, _)| prefixes);
+            update.withdrawn4.extend(mp4);
+            let mp6 = mp6.into_iter().flat_map(|(prefixes, _)| prefixes);
+            update.withdrawn6.extend(mp6);
+            None
         } else {
-            self.build(&mut update, &mut second, classic, mp4, mp6);
-        }
+            self.build(Announced { classic, mp4, mp6 }, &mut update)
+        };
         Ok(DecodedUpdate {
             update,
             reactions: self.reactions,
@@ -317,66 +326,58 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// Builds the attributes once per next hop.
-    fn build(
-        &mut self,
-        update: &mut Update,
-        second: &mut Option<Update>,
-        classic: Vec<Prefix4>,
-        mp4: Option<(Vec<Prefix4>, NextHop)>,
-        mp6: Option<(Vec<crate::types::Prefix6>, NextHop)>,
-    ) {
-        let mut base = None;
+    /// Puts the announced prefixes into `update`; returns those that need a second message.
+    fn build(&mut self, announced: Announced, update: &mut Update) -> Option<Update> {
         if let Some(addr) = self.found.next_hop
-            && !classic.is_empty()
+            && !announced.classic.is_empty()
         {
-            let attributes = self.take_attributes(NextHop::V4(addr));
             update.reach4 = Some(Reach {
-                attributes,
-                prefixes: classic,
+                attributes: self.attributes_with(NextHop::V4(addr), None),
+                prefixes: announced.classic,
             });
         }
-        if let Some((prefixes, next_hop)) = mp4.filter(|(prefixes, _)| !prefixes.is_empty()) {
+        let mut second = None;
+        if let Some((prefixes, Ok(next_hop))) = announced.mp4 {
             match &mut update.reach4 {
                 Some(reach) if reach.attributes.next_hop == next_hop => {
                     reach.prefixes.extend(prefixes);
                 }
-                Some(reach) => {
-                    let attributes = Attributes {
-                        next_hop,
-                        ..reach.attributes.clone()
-                    };
-                    *second = Some(Update {
-                        reach4: Some(Reach {
-                            attributes,
-                            prefixes,
-                        }),
-                        ..Update::default()
-                    });
-                }
-                None => {
-                    let attributes = self.take_attributes(next_hop);
-                    update.reach4 = Some(Reach {
+                first => {
+                    let like = first.as_ref().map(|reach| &reach.attributes);
+                    let attributes = self.attributes_with(next_hop, like);
+                    let reach = Some(Reach {
                         attributes,
                         prefixes,
                     });
+                    if first.is_none() {
+                        *first = reach;
+                    } else {
+                        second = Some(Update {
+                            reach4: reach,
+                            ..Update::default()
+                        });
+                    }
                 }
             }
         }
-        if let Some((prefixes, next_hop)) = mp6.filter(|(prefixes, _)| !prefixes.is_empty()) {
-            let attributes = match &update.reach4 {
-                Some(reach) => Attributes {
-                    next_hop,
-                    ..reach.attributes.clone()
-                },
-                None => base
-                    .take()
-                    .unwrap_or_else(|| self.take_attributes(next_hop)),
-            };
+        if let Some((prefixes, Ok(next_hop))) = announced.mp6 {
+            let like = update.reach4.as_ref().map(|reach| &reach.attributes);
             update.reach6 = Some(Reach {
-                attributes,
+                attributes: self.attributes_with(next_hop, like),
                 prefixes,
             });
+        }
+        second
+    }
+
+    /// The attributes with this next hop; a copy if they were built before.
+    fn attributes_with(&mut self, next_hop: NextHop, like: Option<&Attributes>) -> Attributes {
+        match like {
+            Some(like) => Attributes {
+                next_hop,
+                ..like.clone()
+            },
+            None => self.take_attributes(next_hop),
         }
     }
 
@@ -404,7 +405,7 @@ impl<'a> Walk<'a> {
     fn mp_prefixes<P: AddressFamily>(
         &mut self,
         reach: Option<MpReach<'a>>,
-    ) -> Result<Option<(Vec<P>, NextHop)>, MessageError> {
+    ) -> Result<Option<MpPrefixes<P>>, MessageError> {
         let Some(reach) = reach else {
             return Ok(None);
         };
@@ -426,17 +427,15 @@ impl<'a> Walk<'a> {
         nlri::decode::<P>(reach.nlri, &mut prefixes)
             .ok_or_else(|| optional_attribute("a prefix of MP_REACH_NLRI is malformed"))?;
         self.ignore_multicast(&mut prefixes);
-        let next_hop = reach.next_hop.unwrap_or_else(|fault| {
+        if let Err(fault) = reach.next_hop {
             self.withdraw(
                 attribute::MP_REACH_NLRI,
                 fault,
                 subcode::OPTIONAL_ATTRIBUTE,
                 &[],
             );
-            // Never used: the routes count as withdrawn.
-            NextHop::V4(core::net::Ipv4Addr::UNSPECIFIED)
-        });
-        Ok(Some((prefixes, next_hop)))
+        }
+        Ok(Some((prefixes, reach.next_hop)).filter(|(prefixes, _)| !prefixes.is_empty()))
     }
 
     fn negotiated(&self, family: Option<Family>) -> Option<Family> {
@@ -608,10 +607,12 @@ fn merge_paths(path: AsPath, as4_path: &[u8]) -> AsPath {
         });
         segments.push((segment.kind, asns));
     }
-    for segment in as4_path.segments() {
+    for (i, segment) in as4_path.segments().enumerate() {
         match segments.last_mut() {
             // One sequence that was cut in two is one again.
-            Some((AsSegmentKind::Sequence, asns)) if segment.kind == AsSegmentKind::Sequence => {
+            Some((AsSegmentKind::Sequence, asns))
+                if i == 0 && segment.kind == AsSegmentKind::Sequence =>
+            {
                 asns.extend(segment.asns());
             }
             _ => segments.push((segment.kind, segment.asns().collect())),

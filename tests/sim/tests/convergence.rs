@@ -1,0 +1,134 @@
+//! Networks that come to rest must hold exactly what a plain computation says, after whatever happened to them.
+
+use core::time::Duration;
+
+use causeway_sim::network::{EndPolicy, Network, Plan};
+use causeway_sim::random::Random;
+use causeway_sim::{check, full_tier, seed, topology};
+
+const LIMIT: Duration = Duration::from_secs(1_200);
+
+fn settle(network: &mut Network) {
+    network.run_to_rest(LIMIT);
+    check::at_rest(network);
+}
+
+fn at_rest(plan: Plan, seed: u64) -> Network {
+    let mut network = Network::new(plan, seed);
+    settle(&mut network);
+    network
+}
+
+#[test]
+fn a_full_mesh_agrees_with_the_model() {
+    let seed = seed(1);
+    at_rest(topology::mesh(8, &mut Random::new(seed)), seed);
+}
+
+#[test]
+fn random_networks_agree_with_the_model() {
+    let first = seed(100);
+    for seed in first..first + 5 {
+        at_rest(topology::random_graph(20, 15, &mut Random::new(seed)), seed);
+    }
+}
+
+#[test]
+fn a_fabric_with_equal_paths_agrees_with_the_model() {
+    let seed = seed(2);
+    let clos = topology::Clos {
+        pods: 3,
+        leaves: 3,
+        spines: 2,
+        supers: 2,
+    };
+    at_rest(clos.plan(&mut Random::new(seed)), seed);
+}
+
+#[test]
+fn reflection_agrees_with_the_model() {
+    let seed = seed(3);
+    let mut network = at_rest(topology::reflection(2, 6, &mut Random::new(seed)), seed);
+    // Without one of the reflectors everything still goes through the other one.
+    network.stop(0);
+    settle(&mut network);
+}
+
+#[test]
+fn whatever_happens_the_network_comes_to_rest_as_the_model_says() {
+    let seed = seed(4);
+    let mut random = Random::new(seed);
+    let mut network = at_rest(topology::random_graph(16, 14, &mut random), seed);
+    let rounds = if full_tier() { 200 } else { 12 };
+    for round in 0..rounds {
+        for _ in 0..=random.below(3) {
+            disturb(&mut network, &mut random);
+            network.run(Duration::from_millis(random.bits() % 3_000));
+        }
+        println!("round {round}");
+        settle(&mut network);
+    }
+}
+
+fn disturb(network: &mut Network, random: &mut Random) {
+    let link = random.below(network.plan.links.len());
+    let node = random.below(network.plan.nodes.len());
+    match random.below(7) {
+        0 => network.set_link(link, false),
+        1 | 2 => network.set_link(link, true),
+        3 => network.lose_session(link),
+        4 => {
+            if network.nodes[node].speaker.is_some() {
+                network.restart(node, false, Duration::from_millis(random.bits() % 2_000));
+            }
+        }
+        5 => {
+            let originates = network.plan.nodes[node].originates;
+            network.set_originates(node, !originates);
+        }
+        _ => {
+            // Preferring providers at random can have several stable states; silence cannot.
+            let silent = random.one_in(2);
+            let policy = EndPolicy {
+                silent,
+                ..EndPolicy::default()
+            };
+            network.set_policy(link, random.below(2), policy);
+        }
+    }
+}
+
+/// 200 speakers, or 2,000 in the full tier.
+#[test]
+fn a_large_fabric_agrees_with_the_model_before_and_after_losses() {
+    let seed = seed(5);
+    let mut random = Random::new(seed);
+    let clos = if full_tier() {
+        topology::Clos {
+            pods: 48,
+            leaves: 36,
+            spines: 4,
+            supers: 8,
+        }
+    } else {
+        topology::Clos {
+            pods: 8,
+            leaves: 20,
+            spines: 4,
+            supers: 2,
+        }
+    };
+    println!("{} speakers", clos.nodes());
+    let mut plan = clos.plan(&mut random);
+    // Every leaf of the small fabric originates; of the large one every ninth, to keep the paths within memory.
+    for (node, plan) in plan.nodes.iter_mut().enumerate() {
+        plan.originates &= !full_tier() || node % 9 == 0;
+    }
+    let mut network = Network::new(plan, seed);
+    settle(&mut network);
+    for _ in 0..4 {
+        network.set_link(random.below(network.plan.links.len()), false);
+    }
+    network.restart(clos.spine(0, 0), false, Duration::from_millis(500));
+    settle(&mut network);
+}

@@ -3,12 +3,14 @@
 //! | suite | what it measures | reference |
 //! |---|---|---|
 //! | `bgp` | `causewayd --dataplane none` between route generators and a monitor | BIRD 2 |
+//! | `micro` | the stages of the speaker core, one by one | plain programs |
 //!
 //! Every result is one [`report::Row`]; `goals.toml` says which ratios are promised. Start it as
 //! `cargo xtask bench SUITE`, which builds what is measured first.
 
 mod bgp;
 mod goals;
+mod micro;
 mod report;
 mod stats;
 
@@ -50,6 +52,8 @@ struct Args {
 enum Suite {
     /// The BGP speaker between blasters and a monitor, against BIRD 2 (needs root).
     Bgp(bgp::Args),
+    /// The stages of the speaker core in one process, against plain programs.
+    Micro,
 }
 
 fn main() -> ExitCode {
@@ -64,13 +68,15 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<ExitCode> {
     let goals = Goals::read(&args.goals)?;
-    let report = match &args.suite {
-        Suite::Bgp(suite) => {
-            let mut report = Report::new("bgp", args.output, &args.commit, goals.suite("bgp"));
-            bgp::run(suite, args.quick, &mut report)?;
-            report
-        }
+    let name = match &args.suite {
+        Suite::Bgp(_) => "bgp",
+        Suite::Micro => "micro",
     };
+    let mut report = Report::new(name, args.output, &args.commit, goals.suite(name));
+    match &args.suite {
+        Suite::Bgp(suite) => bgp::run(suite, args.quick, &mut report)?,
+        Suite::Micro => micro::run(args.quick, &mut report)?,
+    }
     report.write(&args.results)?;
     let met = report.print_summary();
     Ok(if args.check && !met {

@@ -197,7 +197,7 @@ impl Report {
         }
         Summary {
             text,
-            met: met == total && total > 0,
+            met: met == total && !self.cases.is_empty(),
         }
     }
 }

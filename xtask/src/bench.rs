@@ -2,6 +2,7 @@
 //!
 //! What is measured is what ships: release binaries. The suites themselves are in `bench/`.
 
+use std::ffi::OsString;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
@@ -34,6 +35,8 @@ pub(crate) struct Args {
 enum Suite {
     /// The BGP speaker between blasters and a monitor, against BIRD 2
     Bgp,
+    /// The stages of the speaker core in one process, against plain programs
+    Micro,
 }
 
 /// How results are printed.
@@ -45,23 +48,31 @@ enum Output {
 
 /// Builds and runs the suite; its exit code is ours.
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
-    let suite = match args.suite {
-        Suite::Bgp => "bgp",
-    };
-    need_root("the bgp suite, which makes network namespaces,")?;
-    note("building release binaries");
-    run_command(cargo().args(["build", "--quiet", "--release"]).args([
-        "--package",
-        "causewayd",
-        "--package",
-        "causeway-bench",
-    ]))?;
-
     let binaries = target_dir().join("release");
+    let mut packages = vec!["--package", "causeway-bench"];
+    let mut suite: Vec<OsString> = Vec::new();
+    match args.suite {
+        Suite::Bgp => {
+            need_root("the bgp suite, which makes network namespaces,")?;
+            packages.extend(["--package", "causewayd"]);
+            suite.extend([
+                "bgp".into(),
+                "--daemon".into(),
+                binaries.join("causewayd").into(),
+            ]);
+        }
+        Suite::Micro => suite.push("micro".into()),
+    }
+    note("building release binaries");
+    run_command(
+        cargo()
+            .args(["build", "--quiet", "--release"])
+            .args(packages),
+    )?;
+
     let mut bench = Command::new(binaries.join("causeway-bench"));
-    bench.current_dir(root()).arg(suite);
-    bench.arg("--daemon").arg(binaries.join("causewayd"));
-    bench.args(["--commit", &commit()?]);
+    bench.current_dir(root()).args(suite);
+    bench.args(["--commit", &commit()]);
     if args.quick {
         bench.arg("--quick");
     }
@@ -86,10 +97,10 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
     })
 }
 
-/// The commit that is measured, marked when the tree has changes on top.
-fn commit() -> Result<String> {
+/// The commit that is measured, marked when the tree has changes on top; `unknown` outside a repository.
+fn commit() -> String {
     let mut git = Command::new("git");
     git.current_dir(root())
         .args(["describe", "--always", "--dirty", "--abbrev=12"]);
-    Ok(output(&mut git)?.trim().to_owned())
+    output(&mut git).map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
 }

@@ -21,9 +21,9 @@ mod lab;
 mod monitor;
 mod process;
 mod run;
-mod table;
+pub(crate) mod table;
 mod view;
-mod wire;
+pub(crate) mod wire;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,1 +1,27 @@
-//! Being written.
+//! What the node knows about its own network, and what follows for forwarding: links, addresses and neighbours in, ports,
+//! resolved next hops and local prefixes out. Pure: facts come from netlink by way of the caller, nothing is asked for.
+//!
+//! A tour in data-flow order:
+//!
+//! 1. [`facts`] — what netlink tells: [`Link`], [`Address`], [`Neighbour`], one [`Fact`] at a time or all as a snapshot.
+//! 2. [`config`] — which interfaces are ports, and the limits.
+//! 3. [`resolve`] — a next hop becomes an [`Adjacency`], or the reason why not.
+//! 4. [`Network`] — holds all of it and yields what changed.
+//!
+//! # Invariants
+//!
+//! * Connected next hops only; nothing here recurses through routes.
+//! * Everything is derived anew from the facts and compared with what was last told: no state depends on the order in
+//!   which facts came.
+
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod facts;
+mod network;
+pub mod resolve;
+
+pub use config::{Limits, NamePattern, NetworkConfig, PortRole, PortRule};
+pub use facts::{Address, Fact, Link, MacAddr, Neighbour, NeighbourState, Subnet};
+pub use network::{Local, NetDelta, Network, NextHopFact, Overflow, Port, Probe};
+pub use resolve::{Adjacency, NextHopKey, Resolution, Unusable};

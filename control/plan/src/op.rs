@@ -21,7 +21,7 @@ pub enum Op {
     /// Zero a next hop.
     ClearNextHop(NextHopId),
     /// Write a group.
-    PutGroup(GroupId, Group),
+    PutGroup(GroupId, Box<Group>),
     /// Zero a group.
     ClearGroup(GroupId),
     /// Add or replace IPv4 prefixes.

@@ -1,0 +1,139 @@
+//! Answers for people.
+
+use causeway_bgp::types::AddressFamily;
+use causeway_maps::{GroupId, NextHop, NextHopId};
+
+use super::state::{Origin, hops_of};
+use super::{Failure, LeftOut, Planner, Summary, What};
+use crate::routes::{LocalTarget, RouteView, Table, TableFamily};
+
+impl Planner {
+    /// Sizes.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Summary {
+            routes4: self.routes4.used,
+            routes6: self.routes6.used,
+            groups: count(self.groups.slots.len()),
+            next_hops: count(self.hops.slots.len()),
+            ports: count(self.ports.written.len()),
+            left_out: count(
+                self.routes4.left_out.len()
+                    + self.routes6.left_out.len()
+                    + self.groups.left_out.len()
+                    + self.hops.left_out.len()
+                    + self.ports.left_out.len(),
+            ),
+            failed: count(self.failed.len()),
+            last_batch: self.last_batch,
+            settled: self.awaited.is_empty() && self.in_flight.is_empty(),
+        }
+    }
+
+    /// What did not fit, by name; at most `max`.
+    #[must_use]
+    pub fn left_out(&self, max: usize) -> Vec<LeftOut> {
+        let left_out = |what, map, capacity| LeftOut {
+            what,
+            map,
+            capacity,
+        };
+        let ports = self
+            .ports
+            .left_out
+            .iter()
+            .map(|ifindex| left_out(What::Port(*ifindex), "ports", self.capacities.ifindex));
+        let hops = self.hops.left_out.iter().map(|key| {
+            left_out(
+                What::NextHop(key.addr),
+                "next_hops",
+                self.capacities.next_hops,
+            )
+        });
+        let groups = self.groups.left_out.iter().filter_map(|place| {
+            let group = self.groups.wanted.get(*place)?;
+            let members = group.members.iter().map(|member| member.addr).collect();
+            Some(left_out(
+                What::Group(members),
+                "groups",
+                self.capacities.groups,
+            ))
+        });
+        let routes4 = self.routes4.left_out.iter().map(|prefix| {
+            left_out(
+                What::Prefix(prefix.erase()),
+                "routes4",
+                self.capacities.routes4,
+            )
+        });
+        let routes6 = self.routes6.left_out.iter().map(|prefix| {
+            left_out(
+                What::Prefix(prefix.erase()),
+                "routes6",
+                self.capacities.routes6,
+            )
+        });
+        ports
+            .chain(hops)
+            .chain(groups)
+            .chain(routes4)
+            .chain(routes6)
+            .take(max)
+            .collect()
+    }
+
+    /// Operations that failed and wait for [`Self::retry`].
+    pub fn failed(&self) -> impl Iterator<Item = Failure> + '_ {
+        self.failed.iter().map(|(key, error)| Failure {
+            key: *key,
+            error: error.clone(),
+        })
+    }
+
+    /// All prefixes, in no order: IPv4 first.
+    pub fn routes(&self) -> impl Iterator<Item = RouteView> + '_ {
+        self.views(&self.routes4).chain(self.views(&self.routes6))
+    }
+
+    /// The next hops in the map that the group forwards to.
+    #[must_use]
+    pub fn group(&self, id: GroupId) -> Option<Vec<(NextHopId, NextHop)>> {
+        let slot = self.groups.slots.get(&id)?;
+        let hops = hops_of(&slot.value);
+        Some(
+            hops.into_iter()
+                .filter_map(|id| Some((id, self.hops.slots.get(&id)?.value)))
+                .collect(),
+        )
+    }
+
+    fn views<'a, P: TableFamily>(
+        &'a self,
+        table: &'a Table<P>,
+    ) -> impl Iterator<Item = RouteView> + 'a {
+        table.entries.iter().map(move |(prefix, entry)| {
+            let local = table.local.get(prefix);
+            let place = match local {
+                Some(LocalTarget::Group(place)) => Some(*place),
+                Some(LocalTarget::Punt) => None,
+                None => entry
+                    .bgp
+                    .and_then(|set| self.groups.sets.get(&set).copied()),
+            };
+            let wanted = place.and_then(|place| self.groups.wanted.get(place));
+            let origin = match (local, wanted.map(|group| group.origin)) {
+                (Some(LocalTarget::Punt), _) => "connected",
+                (_, Some(Origin::Local)) => "neighbour",
+                (_, Some(Origin::Bgp)) => "bgp",
+                (_, None) => "restored",
+            };
+            RouteView {
+                prefix: prefix.erase(),
+                origin,
+                group: (entry.written != 0).then_some(GroupId(entry.written)),
+                members: wanted.map_or_else(Vec::new, |group| group.members.to_vec()),
+            }
+        })
+    }
+}

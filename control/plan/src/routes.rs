@@ -1,0 +1,203 @@
+//! Prefixes of one family: what wants them where, and what the map holds.
+
+use std::collections::VecDeque;
+
+use causeway_bgp::fib::{FibNextHop, NextHopSetId};
+use causeway_bgp::types::{AddressFamily, Prefix, Prefix4, Prefix6};
+use causeway_maps::{GroupId, RouteKey4, RouteKey6};
+use foldhash::fast::RandomState;
+use hashbrown::{HashMap, HashSet};
+
+use crate::write::{Key, Write};
+
+/// A route as people want to see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteView {
+    /// Prefix.
+    pub prefix: Prefix,
+    /// `connected`, `neighbour`, `bgp`, or `restored` for one taken over from the map and not yet wanted.
+    pub origin: &'static str,
+    /// Group that the map's entry points to; `None` if it is not in the map.
+    pub group: Option<GroupId>,
+    /// Members of the set it stands for; none for what the stack answers.
+    pub members: Vec<FibNextHop>,
+}
+
+/// A family whose prefixes are keys of a map.
+pub(crate) trait TableFamily: AddressFamily {
+    /// The write to the map of this family.
+    fn write(self, group: Option<GroupId>) -> Write;
+    /// The key in the map of this family.
+    fn key(self) -> Key;
+}
+
+impl TableFamily for Prefix4 {
+    fn write(self, group: Option<GroupId>) -> Write {
+        Write::Route4 {
+            key: key4(self),
+            group,
+        }
+    }
+
+    fn key(self) -> Key {
+        Key::Route4(key4(self))
+    }
+}
+
+impl TableFamily for Prefix6 {
+    fn write(self, group: Option<GroupId>) -> Write {
+        Write::Route6 {
+            key: key6(self),
+            group,
+        }
+    }
+
+    fn key(self) -> Key {
+        Key::Route6(key6(self))
+    }
+}
+
+fn key4(prefix: Prefix4) -> RouteKey4 {
+    RouteKey4 {
+        prefix_len: u32::from(prefix.len()),
+        addr: prefix.addr().octets(),
+    }
+}
+
+fn key6(prefix: Prefix6) -> RouteKey6 {
+    RouteKey6 {
+        prefix_len: u32::from(prefix.len()),
+        addr: prefix.addr().octets(),
+    }
+}
+
+/// What a local prefix points to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LocalTarget {
+    /// [`GroupId::PUNT`].
+    Punt,
+    /// A group, by its place among the groups.
+    Group(usize),
+}
+
+/// One prefix.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Entry {
+    /// BGP's choice.
+    pub(crate) bgp: Option<NextHopSetId>,
+    /// What the map holds: a group id, 0 for nothing.
+    pub(crate) written: u32,
+    /// Stands in the queue.
+    pub(crate) queued: bool,
+}
+
+/// All prefixes of one family.
+#[derive(Debug)]
+pub(crate) struct Table<P> {
+    pub(crate) entries: HashMap<P, Entry, RandomState>,
+    pub(crate) local: HashMap<P, LocalTarget, RandomState>,
+    queue: VecDeque<P>,
+    /// How many ever went through the queue: a position in it.
+    pushed: u64,
+    popped: u64,
+    /// Entries in the map.
+    pub(crate) used: u32,
+    pub(crate) capacity: u32,
+    pub(crate) left_out: HashSet<P, RandomState>,
+}
+
+impl<P: TableFamily> Table<P> {
+    pub(crate) fn new(capacity: u32) -> Self {
+        Self {
+            entries: HashMap::default(),
+            local: HashMap::default(),
+            queue: VecDeque::new(),
+            pushed: 0,
+            popped: 0,
+            used: 0,
+            capacity,
+            left_out: HashSet::default(),
+        }
+    }
+
+    /// Sets or clears what BGP wants.
+    pub(crate) fn set_bgp(&mut self, prefix: P, set: Option<NextHopSetId>) {
+        if set.is_none() && !self.entries.contains_key(&prefix) {
+            return;
+        }
+        self.entries.entry(prefix).or_default().bgp = set;
+        self.touch(prefix);
+    }
+
+    /// Puts it into the queue, once.
+    pub(crate) fn touch(&mut self, prefix: P) {
+        let entry = self.entries.entry(prefix).or_default();
+        if !core::mem::replace(&mut entry.queued, true) {
+            self.queue.push_back(prefix);
+            self.pushed += 1;
+        }
+    }
+
+    /// Takes the next one out of the queue.
+    pub(crate) fn pop(&mut self) -> Option<P> {
+        let prefix = self.queue.pop_front()?;
+        self.popped += 1;
+        if let Some(entry) = self.entries.get_mut(&prefix) {
+            entry.queued = false;
+        }
+        if self.queue.is_empty() {
+            // After a full table the queue would keep its megabytes.
+            self.queue.shrink_to(1024);
+        }
+        Some(prefix)
+    }
+
+    /// The end of the queue as a position.
+    pub(crate) fn mark(&self) -> u64 {
+        self.pushed
+    }
+
+    /// Whether everything before `mark` was taken out.
+    pub(crate) fn passed(&self, mark: u64) -> bool {
+        self.popped >= mark
+    }
+
+    /// Notes what the map holds now, and returns what it held. Forgets a prefix that nobody wants.
+    pub(crate) fn write(&mut self, prefix: P, group: Option<GroupId>) -> Option<GroupId> {
+        let entry = self.entries.entry(prefix).or_default();
+        let now = group.map_or(0, |group| group.0);
+        let before = core::mem::replace(&mut entry.written, now);
+        if entry.bgp.is_none() && now == 0 && !entry.queued {
+            self.entries.remove(&prefix);
+        }
+        match (before, now) {
+            (0, 0) => {}
+            (0, _) => self.used += 1,
+            (_, 0) => {
+                self.used -= 1;
+                self.admit_one();
+            }
+            _ => {}
+        }
+        (before != 0).then_some(GroupId(before))
+    }
+
+    /// Forgets a prefix that was looked at and that nobody wants.
+    pub(crate) fn tidy(&mut self, prefix: P) {
+        if let Some(entry) = self.entries.get(&prefix)
+            && entry.bgp.is_none()
+            && entry.written == 0
+            && !entry.queued
+        {
+            self.entries.remove(&prefix);
+        }
+    }
+
+    /// There is room: looks again at one that was left out.
+    fn admit_one(&mut self) {
+        if let Some(prefix) = self.left_out.iter().next().copied() {
+            self.left_out.remove(&prefix);
+            self.touch(prefix);
+        }
+    }
+}

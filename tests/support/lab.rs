@@ -2,8 +2,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 
@@ -23,6 +23,8 @@ const LOG_LINES: usize = 40;
 #[derive(Clone)]
 pub struct Lab {
     shared: Arc<Shared>,
+    /// A node lives as long as its lab, whether or not a test still names it.
+    nodes: Arc<Mutex<Vec<Node>>>,
 }
 
 /// What a lab's parts need to know when they are dropped.
@@ -116,6 +118,7 @@ impl Lab {
                 dir,
                 keep: AtomicBool::new(false),
             }),
+            nodes: Arc::default(),
         })
     }
 
@@ -124,12 +127,17 @@ impl Lab {
         let dir = self.shared.dir.join(name);
         fs::create_dir_all(&dir)?;
         readable_by_all(&dir)?;
-        Node::new(
+        let node = Node::new(
             name,
             &format!("{}{name}", self.shared.prefix),
             dir,
             self.shared.clone(),
-        )
+        )?;
+        self.nodes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(node.clone());
+        Ok(node)
     }
 
     /// Leaves everything as it is when the values are dropped.

@@ -8,6 +8,7 @@
 //! Everything is undone when the values are dropped, a panic included. What a killed run leaves behind is removed when
 //! the next [`Lab`] starts.
 
+pub mod causeway;
 pub mod forwarding;
 pub mod lab;
 pub mod node;

@@ -21,7 +21,7 @@ use nix::unistd::Pid;
 
 use crate::lab::{NAMESPACES, Shared};
 
-/// A machine of the lab. Clones are the same machine; it goes away with the last of them.
+/// A machine of the lab. Clones are the same machine; it goes away with the lab and the last of them.
 #[derive(Clone)]
 pub struct Node {
     inner: Arc<Inner>,
@@ -85,6 +85,8 @@ impl Node {
             }),
         };
         node.sysctl("ipv6/conf/default/accept_dad", "0")?;
+        // A cut link must not lose its addresses.
+        node.sysctl("ipv6/conf/all/keep_addr_on_down", "1")?;
         node.sysctl("ipv4/conf/all/rp_filter", "0")?;
         node.sysctl("ipv4/conf/default/rp_filter", "0")?;
         node.ip(["link set lo up"])?;
@@ -154,17 +156,31 @@ impl Node {
         checked(self.command(program).args(args)).with_context(|| format!("on {}", self.name()))
     }
 
-    /// Runs lines of `ip` in this node, as one batch: `node.ip(["link set eth0 up"])`.
+    /// Runs lines of `ip` in this node, as one batch: `node.ip(["link set eth0 up"])`. Lines that begin with `-6` run
+    /// after the others: a batch has one family.
     pub fn ip<S: AsRef<str>>(&self, lines: impl IntoIterator<Item = S>) -> Result<()> {
-        let mut text = String::new();
+        let (mut any, mut v6) = (String::new(), String::new());
         for line in lines {
-            text.push_str(line.as_ref());
-            text.push('\n');
+            let (batch, line) = match line.as_ref().strip_prefix("-6 ") {
+                Some(line) => (&mut v6, line),
+                None => (&mut any, line.as_ref()),
+            };
+            batch.push_str(line);
+            batch.push('\n');
+        }
+        self.ip_batch(&[], &any)?;
+        self.ip_batch(&["-6"], &v6)
+    }
+
+    fn ip_batch(&self, options: &[&str], lines: &str) -> Result<()> {
+        if lines.is_empty() {
+            return Ok(());
         }
         // In the network namespace only: names of other namespaces are looked up below /run.
         let network = self.inner.network.try_clone()?;
         let mut command = Command::new("ip");
         command
+            .args(options)
             .args(["-batch", "-"])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -175,13 +191,14 @@ impl Node {
         }
         let mut child = command.spawn().context("cannot start ip")?;
         if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(text.as_bytes())?;
+            stdin.write_all(lines.as_bytes())?;
         }
         let output = child.wait_with_output()?;
         if !output.status.success() {
             bail!(
-                "on {}: ip: {} in\n{text}",
+                "on {}: ip {}: {} in\n{lines}",
                 self.name(),
+                options.join(" "),
                 String::from_utf8_lossy(&output.stderr).trim()
             );
         }

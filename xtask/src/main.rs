@@ -2,6 +2,7 @@
 
 mod bench;
 mod build_ebpf;
+mod demo;
 mod lint;
 mod setup;
 mod test;
@@ -26,6 +27,8 @@ enum Verb {
     Setup(setup::Args),
     /// Build the eBPF programs into target/ebpf/causeway.o
     BuildEbpf,
+    /// Show it in network namespaces: FRR and BIRD announce, XDP forwards, a link is cut
+    Demo(demo::Args),
     /// Run the suites; the last line says how many checks passed and failed
     Test(test::Args),
     /// Measure us and a reference side by side; the last line says how many goals are met
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
     let outcome = match Args::parse().verb {
         Verb::Setup(args) => setup::run(args),
         Verb::BuildEbpf => build_ebpf::run(),
+        Verb::Demo(args) => demo::run(&args),
         Verb::Test(args) => test::run(args),
         Verb::Bench(args) => bench::run(args),
         Verb::Lint => lint::run(),

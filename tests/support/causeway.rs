@@ -1,0 +1,438 @@
+//! Our own daemon in a node, and its state as the CLI tells it.
+
+use std::ffi::OsString;
+use std::fmt::Write;
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::peer::{Family, Neighbor, Origin, Router, Session};
+use crate::{Node, Process, wait_until};
+
+/// How long the daemon may take to answer, loading its programs included.
+const START: Duration = Duration::from_secs(30);
+
+/// Where the binaries under test are: beside this one, unless `CAUSEWAY_BIN_DIR` says otherwise.
+///
+/// # Errors
+///
+/// When `name` was not built.
+pub fn binary(name: &str) -> Result<PathBuf> {
+    let dir = match std::env::var_os("CAUSEWAY_BIN_DIR") {
+        Some(dir) => PathBuf::from(dir),
+        None => {
+            let own = std::env::current_exe()?;
+            let dir = own.parent().context("no directory")?;
+            // Tests lie one level deeper.
+            if dir.ends_with("deps") {
+                dir.parent().context("no directory")?.to_owned()
+            } else {
+                dir.to_owned()
+            }
+        }
+    };
+    let file = dir.join(name);
+    ensure!(
+        file.exists(),
+        "{} is not built; run `cargo xtask test`, or `cargo build -p {name}` and try again",
+        file.display()
+    );
+    Ok(file)
+}
+
+/// What the daemon is to be.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The speaker.
+    pub router: Router,
+    /// Interfaces on which it forwards; none runs the speaker alone (`--dataplane none`).
+    pub uplinks: Vec<String>,
+    /// More objects, as YAML documents.
+    pub more: String,
+}
+
+impl Config {
+    /// The speaker alone.
+    #[must_use]
+    pub fn speaker(router: Router) -> Self {
+        Self {
+            router,
+            uplinks: Vec::new(),
+            more: String::new(),
+        }
+    }
+
+    /// A transit router over these interfaces.
+    #[must_use]
+    pub fn transit<S: Into<String>>(router: Router, uplinks: impl IntoIterator<Item = S>) -> Self {
+        Self {
+            router,
+            uplinks: uplinks.into_iter().map(Into::into).collect(),
+            more: String::new(),
+        }
+    }
+
+    /// The configuration directory's one file.
+    #[must_use]
+    pub fn yaml(&self) -> String {
+        let router = &self.router;
+        let mut text = format!(
+            "apiVersion: causeway.dev/v1alpha1\nkind: BGPClusterConfig\nmetadata: {{name: fabric}}\nspec:\n  \
+             bgpInstances:\n    - name: main\n      localASN: {}\n      routerID: {}\n      multipathRelax: true\n      \
+             peers:\n",
+            router.asn, router.router_id
+        );
+        for (n, neighbor) in router.neighbors.iter().enumerate() {
+            let _ = write!(
+                text,
+                "        - name: peer{n}\n          peerASN: {}\n          peerAddress: {}\n          \
+                 peerConfigRef: {{name: peer{n}}}\n",
+                neighbor.asn,
+                quoted(neighbor.address)
+            );
+        }
+        for (n, neighbor) in router.neighbors.iter().enumerate() {
+            text.push_str(&peer_config(n, neighbor));
+        }
+        text.push_str(
+            "---\napiVersion: causeway.dev/v1alpha1\nkind: BGPFilter\nmetadata: {name: everything}\n\
+             spec: {defaultAction: Accept}\n",
+        );
+        if !router.originate.is_empty() {
+            text.push_str(
+                "---\napiVersion: causeway.dev/v1alpha1\nkind: BGPAdvertisement\n\
+                 metadata: {name: own, labels: {announce: own}}\nspec:\n  advertisements:\n",
+            );
+            for origin in &router.originate {
+                text.push_str(&advertisement(origin));
+            }
+        }
+        if !self.uplinks.is_empty() {
+            let _ = write!(
+                text,
+                "---\napiVersion: causeway.dev/v1alpha1\nkind: NodeConfig\nmetadata: {{name: node}}\n\
+                 spec:\n  role: transit\n  uplinks: {{interfaces: [{}]}}\n",
+                self.uplinks.join(", ")
+            );
+        }
+        text.push_str(&self.more);
+        text
+    }
+}
+
+fn quoted(address: IpAddr) -> String {
+    format!("\"{address}\"")
+}
+
+fn peer_config(n: usize, neighbor: &Neighbor) -> String {
+    let mut text = format!(
+        "---\napiVersion: causeway.dev/v1alpha1\nkind: BGPPeerConfig\nmetadata: {{name: peer{n}}}\nspec:\n  \
+         transport: {{localAddress: {}, passive: {}}}\n  \
+         timers: {{connectRetryTimeSeconds: 1, holdTimeSeconds: {}, idleHoldTimeMaxSeconds: 2}}\n",
+        quoted(neighbor.local),
+        neighbor.passive,
+        neighbor.hold_time
+    );
+    let mut line = |words: &str| {
+        let _ = writeln!(text, "  {words}");
+    };
+    if neighbor.password.is_some() {
+        line(&format!("authSecretRef: peer{n}"));
+    }
+    if neighbor.ttl_security {
+        line("ttlSecurity: 1");
+    }
+    if neighbor.reflector_client {
+        line("routeReflectorClient: true");
+    }
+    line(&format!("extendedMessages: {}", neighbor.extended_messages));
+    if neighbor.graceful_restart {
+        line("gracefulRestart: {enabled: true, restartTimeSeconds: 20}");
+    }
+    line("families:");
+    for family in &neighbor.families {
+        line(&format!("  - afi: {}", family.word()));
+        line("    import: [everything]");
+        line("    export: [everything]");
+        line("    advertisements: {matchLabels: {announce: own}}");
+        if let Some(limit) = neighbor.max_prefixes {
+            line(&format!("    maxPrefixes: {{limit: {limit}}}"));
+        }
+    }
+    if let Some(password) = &neighbor.password {
+        let _ = write!(
+            text,
+            "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: peer{n}}}\nstringData: {{password: \"{password}\"}}\n"
+        );
+    }
+    text
+}
+
+fn advertisement(origin: &Origin) -> String {
+    let mut text = format!(
+        "    - advertisementType: Prefix\n      prefixes: [\"{}\"]\n",
+        origin.prefix
+    );
+    let standard: Vec<_> = origin
+        .communities
+        .iter()
+        .map(|(asn, value)| format!("\"{asn}:{value}\""))
+        .collect();
+    let large: Vec<_> = origin
+        .large_communities
+        .iter()
+        .map(|(asn, a, b)| format!("\"{asn}:{a}:{b}\""))
+        .collect();
+    if !standard.is_empty() || !large.is_empty() {
+        let _ = writeln!(
+            text,
+            "      attributes: {{communities: {{standard: [{}], large: [{}]}}}}",
+            standard.join(", "),
+            large.join(", ")
+        );
+    }
+    text
+}
+
+/// A running `causewayd`.
+pub struct Causeway {
+    node: Node,
+    config: Config,
+    directory: PathBuf,
+    process: Process,
+}
+
+impl Causeway {
+    /// Starts the daemon and waits until it answers.
+    pub fn start(node: &Node, config: Config) -> Result<Self> {
+        let directory = node.dir().join("config");
+        fs::create_dir_all(&directory)?;
+        fs::write(directory.join("causeway.yaml"), config.yaml())?;
+        let process = Self::spawn(node, &directory, &config)?;
+        let mut causeway = Self {
+            node: node.clone(),
+            config,
+            directory,
+            process,
+        };
+        causeway.wait_answer()?;
+        Ok(causeway)
+    }
+
+    fn spawn(node: &Node, directory: &Path, config: &Config) -> Result<Process> {
+        let mut command = node.command(binary("causewayd")?);
+        command
+            .arg("--config")
+            .arg(directory)
+            .args(["--node-name", node.name()]);
+        if config.uplinks.is_empty() {
+            command.args(["--dataplane", "none"]);
+        }
+        Process::start(node, "causewayd", command)
+    }
+
+    fn wait_answer(&mut self) -> Result<()> {
+        wait_until(
+            &format!("causewayd on {} to answer", self.node.name()),
+            START,
+            || {
+                self.process.check_running()?;
+                self.ask(["status"]).map(drop)
+            },
+        )
+    }
+
+    /// The node that it runs on.
+    #[must_use]
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// The daemon's process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Where its configuration is.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// What it was configured with.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Runs the CLI with `-o json`.
+    pub fn ask<S: Into<OsString>>(&self, words: impl IntoIterator<Item = S>) -> Result<Value> {
+        let words = words
+            .into_iter()
+            .map(Into::into)
+            .chain(["-o".into(), "json".into()]);
+        let text = self.node.run(binary("causeway")?, words)?;
+        serde_json::from_str(&text).with_context(|| format!("the CLI answered {text:?}"))
+    }
+
+    /// Replaces the configuration and waits until it is in force.
+    pub fn reconfigure(&mut self, config: Config) -> Result<()> {
+        let generation = |status: &Value| status["config"]["generation"].as_u64().unwrap_or(0);
+        let before = generation(&self.ask(["status"])?);
+        // Renamed into place, so that the daemon never reads half of it.
+        let next = self.directory.join(".causeway.yaml.next");
+        fs::write(&next, config.yaml())?;
+        fs::rename(next, self.directory.join("causeway.yaml"))?;
+        self.process.signal(Signal::SIGHUP)?;
+        self.config = config;
+        wait_until("the new configuration", START, || {
+            let status = self.ask(["status"])?;
+            ensure!(generation(&status) > before, "{}", status["config"]);
+            Ok(())
+        })
+    }
+
+    /// Originates another prefix.
+    pub fn announce(&mut self, origin: impl Into<Origin>) -> Result<()> {
+        let mut config = self.config.clone();
+        config.router.originate.push(origin.into());
+        self.reconfigure(config)
+    }
+
+    /// No longer originates `prefix`.
+    pub fn withdraw(&mut self, prefix: &str) -> Result<()> {
+        let mut config = self.config.clone();
+        config
+            .router
+            .originate
+            .retain(|origin| origin.prefix != prefix);
+        self.reconfigure(config)
+    }
+
+    /// What `bgp neighbors` says about the peer at `address`.
+    pub fn neighbor(&self, address: &str) -> Result<Value> {
+        let address: IpAddr = address.parse()?;
+        items(&self.ask(["bgp", "neighbors"])?)?
+            .iter()
+            .find(|neighbor| neighbor["address"] == address.to_string())
+            .cloned()
+            .with_context(|| format!("no neighbor {address}"))
+    }
+
+    /// The session with the peer at `address`.
+    pub fn session(&self, address: &str) -> Result<Session> {
+        let neighbor = self.neighbor(address)?;
+        Ok(Session {
+            established: neighbor["state"] == "Established",
+            text: format!(
+                "state {}, last reset {}",
+                neighbor["state"], neighbor["lastReset"]
+            ),
+        })
+    }
+
+    /// Waits until every session is Established.
+    pub fn wait_established(&mut self, limit: Duration) -> Result<()> {
+        for neighbor in self.config.router.neighbors.clone() {
+            let address = neighbor.address.to_string();
+            wait_until(
+                &format!("causewayd's session with {address}"),
+                limit,
+                || {
+                    self.process.check_running()?;
+                    let session = self.session(&address)?;
+                    ensure!(session.established, "{}", session.text);
+                    Ok(())
+                },
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Paths that were learned for `prefix`, the best first.
+    pub fn paths(&self, prefix: &str) -> Result<Vec<Value>> {
+        let all = self.ask(["bgp", "routes"])?;
+        let route = items(&all)?
+            .iter()
+            .find(|route| route["prefix"] == prefix)
+            .cloned()
+            .unwrap_or_default();
+        Ok(route["paths"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|path| path["peer"].is_string())
+            .cloned()
+            .collect())
+    }
+
+    /// Waits until `prefix` was learned `times` over, and returns its paths.
+    pub fn wait_paths(&self, prefix: &str, times: usize, limit: Duration) -> Result<Vec<Value>> {
+        wait_until(
+            &format!("causewayd to have {times} paths for {prefix}"),
+            limit,
+            || {
+                let paths = self.paths(prefix)?;
+                ensure!(paths.len() == times, "it has {paths:?}");
+                Ok(paths)
+            },
+        )
+    }
+
+    /// Waits until `prefix` was learned, and returns its best path.
+    pub fn wait_route(&self, prefix: &str, limit: Duration) -> Result<Value> {
+        wait_until(&format!("causewayd to learn {prefix}"), limit, || {
+            self.paths(prefix)?
+                .into_iter()
+                .next()
+                .ok_or_else(|| anyhow!("{}", self.ask(["bgp", "routes"]).unwrap_or_default()))
+        })
+    }
+
+    /// Waits until no peer offers `prefix`.
+    pub fn wait_no_route(&self, prefix: &str, limit: Duration) -> Result<()> {
+        self.wait_paths(prefix, 0, limit).map(drop)
+    }
+
+    /// Ends it without warning.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// Asks it to end and waits for that.
+    pub fn stop(&mut self) -> Result<()> {
+        let status = self.process.stop()?;
+        ensure!(status.success(), "causewayd ended with {status}");
+        Ok(())
+    }
+
+    /// Starts it again with the configuration it had.
+    pub fn restart(&mut self) -> Result<()> {
+        self.kill()?;
+        self.process = Self::spawn(&self.node, &self.directory, &self.config)?;
+        self.wait_answer()
+    }
+
+    /// The families that the session with `address` negotiated.
+    pub fn negotiated(&self, address: &str) -> Result<Vec<Family>> {
+        let neighbor = self.neighbor(address)?;
+        let text = neighbor["negotiated"]["families"].to_string();
+        Ok(Family::BOTH
+            .into_iter()
+            .filter(|family| text.contains(family.word()))
+            .collect())
+    }
+}
+
+/// The entries of a listing.
+fn items(listing: &Value) -> Result<&Vec<Value>> {
+    listing
+        .as_array()
+        .or_else(|| listing["items"].as_array())
+        .with_context(|| format!("not a listing: {listing}"))
+}

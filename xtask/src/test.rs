@@ -16,7 +16,7 @@ use clap::ValueEnum;
 use serde::Deserialize;
 
 use crate::workspace::{binaries, cargo, is_root, note};
-use crate::{lint, setup};
+use crate::{build_ebpf, lint, setup};
 
 /// Options of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -197,6 +197,7 @@ fn summary(results: &[(Suite, Tally, Duration)]) -> ExitCode {
 
 /// Installs what the suites need.
 fn prepare(suites: &[Suite]) -> Result<()> {
+    build_ebpf::build()?;
     if suites.contains(&Suite::Interop) {
         setup::ensure_packages(setup::PACKAGES)?;
     } else if suites.contains(&Suite::Netns) {

@@ -1,0 +1,457 @@
+//! A row for every branch of the pipeline and every reason, in both families where both have it.
+
+use std::collections::BTreeSet;
+
+use causeway_maps::catalogue::{MAX_GROUPS, MAX_IFINDEX, MAX_NEXT_HOPS};
+use causeway_maps::{GroupId, Reason, config_flags};
+
+use crate::frame::{FAMILIES, Family, Frame, IP};
+use crate::model;
+use crate::rig::{Outcome, Rig};
+use crate::world::{
+    GROUP, NEXT_HOP, NO_TX, OFF, POD, UPLINK, UPLINK_2, World, group, next_hop, own_mac,
+};
+
+/// A frame on an interface, and the maps.
+struct Setup {
+    ingress: u32,
+    frame: Frame,
+    world: World,
+}
+
+/// What has to happen.
+#[derive(Clone, Copy)]
+enum Expect {
+    /// Sent by the port for pods.
+    Forwarded,
+    /// Sent to the neighbour on this interface.
+    ForwardedBy(u32),
+    /// Handed on as it came, or dropped, as the reason says.
+    Not(Reason),
+}
+use Expect::{Forwarded, ForwardedBy, Not};
+
+/// The sentence, the families that it is about, what differs from the simple case, what has to happen.
+type Row = (&'static str, &'static [Family], fn(&mut Setup), Expect);
+
+const BOTH: &[Family] = &FAMILIES;
+const V4: &[Family] = &[Family::V4];
+const V6: &[Family] = &[Family::V6];
+
+// A row is a line.
+#[rustfmt::skip]
+const ROWS: &[Row] = &[
+    ("a routed packet is forwarded", BOTH, |_| {}, Forwarded),
+    // Ports.
+    ("a port that is off forwards nothing", BOTH, |s| s.arrive(OFF), Not(Reason::PortDisabled)),
+    ("an unknown interface forwards nothing", BOTH, |s| s.arrive(NO_TX), Not(Reason::PortDisabled)),
+    // Ethernet.
+    ("a broadcast frame is not for us", BOTH, |s| s.bytes()[..6].fill(0xff), Not(Reason::NotForUs)),
+    ("a multicast frame is not for us", BOTH, |s| s.bytes()[0] |= 1, Not(Reason::NotForUs)),
+    ("another port's address is not for us", BOTH, |s| s.bytes()[..6].copy_from_slice(&own_mac(POD)), Not(Reason::NotForUs)),
+    ("ARP is not IP", V4, |s| s.bytes()[12..14].copy_from_slice(&[0x08, 0x06]), Not(Reason::NotIp)),
+    ("a VLAN tag is not IP", BOTH, |s| s.bytes()[12..14].copy_from_slice(&[0x81, 0x00]), Not(Reason::NotIp)),
+    ("a length instead of an EtherType is not IP", BOTH, |s| s.bytes()[12..14].copy_from_slice(&[0, 38]), Not(Reason::NotIp)),
+    // IP header.
+    ("a bare Ethernet header is malformed", BOTH, |s| s.frame.bytes.truncate(IP), Not(Reason::Malformed)),
+    ("a cut header is malformed", V4, |s| s.frame.bytes.truncate(IP + 19), Not(Reason::Malformed)),
+    ("a cut header is malformed", V6, |s| s.frame.bytes.truncate(IP + 39), Not(Reason::Malformed)),
+    ("version 5 is malformed", BOTH, |s| s.ip(0, |byte| byte & 0x0f | 0x50), Not(Reason::Malformed)),
+    ("version 6 under IPv4's EtherType is malformed", V4, |s| s.ip(0, |byte| byte & 0x0f | 0x60), Not(Reason::Malformed)),
+    ("version 4 under IPv6's EtherType is malformed", V6, |s| s.ip(0, |_| 0x45), Not(Reason::Malformed)),
+    ("a header of 16 bytes is malformed", V4, |s| s.ip(0, |_| 0x44), Not(Reason::Malformed)),
+    ("a total length below the header is malformed", V4, |s| s.frame.claim_ip_len(19), Not(Reason::Malformed)),
+    ("a total length below a header with options is malformed", V4, |s| { s.ip(0, |_| 0x46); s.frame.claim_ip_len(23); }, Not(Reason::Malformed)),
+    ("a packet longer than its frame is malformed", V4, |s| s.frame.claim_ip_len(37), Not(Reason::Malformed)),
+    ("a packet longer than its frame is malformed", V6, |s| s.frame.claim_ip_len(57), Not(Reason::Malformed)),
+    ("a packet of 65535 bytes in a short frame is malformed", BOTH, |s| s.frame.claim_ip_len(u16::MAX), Not(Reason::Malformed)),
+    ("padding after the packet is nothing to us", BOTH, |s| s.frame.bytes.extend([0xaa; 30]), Forwarded),
+    ("a packet without payload is forwarded", V4, |s| s.frame.set_ip_len(20), Forwarded),
+    ("a packet without payload is forwarded", V6, |s| s.frame.set_ip_len(40), Forwarded),
+    ("a wrong checksum goes up", V4, |s| s.ip(11, |byte| byte ^ 1), Not(Reason::BadChecksum)),
+    ("a zero checksum is not taken for none", V4, |s| { s.ip(10, |_| 0); s.ip(11, |_| 0); }, Not(Reason::BadChecksum)),
+    ("the checksum ffff stands for 0000", V4, |s| s.zero_checksum_written_as_ffff(), Forwarded),
+    ("IPv4 options go up", V4, |s| { s.ip(0, |_| 0x46); s.frame.fix_checksum(); }, Not(Reason::Options)),
+    ("the longest IPv4 header goes up", V4, |s| { s.frame.set_ip_len(60); s.ip(0, |_| 0x4f); s.frame.fix_checksum(); }, Not(Reason::Options)),
+    ("hop-by-hop options go up", V6, |s| s.frame.set_protocol(0), Not(Reason::Options)),
+    ("traffic class and flow label are nothing to us", V6, |s| { s.ip(0, |_| 0x6f); s.ip(1, |_| 0xff); }, Forwarded),
+    ("the reserved and don't-fragment bits are nothing to us", V4, |s| s.frame.set_fragment(0xc000), Forwarded),
+    ("a first fragment is forwarded", V4, |s| s.frame.set_fragment(0x2000), Forwarded),
+    ("a last fragment is forwarded", V4, |s| s.frame.set_fragment(0x0010), Forwarded),
+    ("a fragment header is forwarded", V6, |s| s.frame.set_protocol(44), Forwarded),
+    ("a routing header is forwarded", V6, |s| s.frame.set_protocol(43), Forwarded),
+    ("an unknown protocol is forwarded", BOTH, |s| s.frame.set_protocol(253), Forwarded),
+    // Addresses.
+    ("this network is no source", V4, |s| s.frame.set_source("0.1.2.3"), Not(Reason::NotRoutable)),
+    ("loopback is no source", V4, |s| s.frame.set_source("127.0.0.1"), Not(Reason::NotRoutable)),
+    ("link-local is no source", V4, |s| s.frame.set_source("169.254.1.1"), Not(Reason::NotRoutable)),
+    ("multicast is no source", V4, |s| s.frame.set_source("224.0.0.5"), Not(Reason::NotRoutable)),
+    ("class E is no source", V4, |s| s.frame.set_source("240.0.0.1"), Not(Reason::NotRoutable)),
+    ("the limited broadcast is no source", V4, |s| s.frame.set_source("255.255.255.255"), Not(Reason::NotRoutable)),
+    ("this network is no destination", V4, |s| s.send_to("0.0.0.0"), Not(Reason::NotRoutable)),
+    ("loopback is no destination", V4, |s| s.send_to("127.0.0.1"), Not(Reason::NotRoutable)),
+    ("link-local is no destination", V4, |s| s.send_to("169.254.169.254"), Not(Reason::NotRoutable)),
+    ("multicast is no destination", V4, |s| s.send_to("239.1.2.3"), Not(Reason::NotRoutable)),
+    ("class E is no destination", V4, |s| s.send_to("250.0.0.1"), Not(Reason::NotRoutable)),
+    ("the limited broadcast is no destination", V4, |s| s.send_to("255.255.255.255"), Not(Reason::NotRoutable)),
+    ("the neighbours of what is never routed are", V4, |s| { s.frame.set_source("223.255.255.255"); s.send_to("169.253.0.1"); }, Forwarded),
+    ("unspecified is no source", V6, |s| s.frame.set_source("::"), Not(Reason::NotRoutable)),
+    ("loopback is no source", V6, |s| s.frame.set_source("::1"), Not(Reason::NotRoutable)),
+    ("link-local is no source", V6, |s| s.frame.set_source("fe80::1"), Not(Reason::NotRoutable)),
+    ("multicast is no source", V6, |s| s.frame.set_source("ff05::2"), Not(Reason::NotRoutable)),
+    ("an IPv4-mapped address is no source", V6, |s| s.frame.set_source("::ffff:10.1.2.3"), Not(Reason::NotRoutable)),
+    ("unspecified is no destination", V6, |s| s.send_to("::"), Not(Reason::NotRoutable)),
+    ("loopback is no destination", V6, |s| s.send_to("::1"), Not(Reason::NotRoutable)),
+    ("link-local is no destination", V6, |s| s.send_to("febf::1"), Not(Reason::NotRoutable)),
+    ("multicast is no destination", V6, |s| s.send_to("ff02::1"), Not(Reason::NotRoutable)),
+    ("an IPv4-mapped address is no destination", V6, |s| s.send_to("::ffff:10.1.2.3"), Not(Reason::NotRoutable)),
+    ("the neighbours of what is never routed are", V6, |s| { s.frame.set_source("::2"); s.send_to("fec0::1"); }, Forwarded),
+    // Routes.
+    ("without a route a packet goes up", V4, |s| s.frame.set_destination("10.2.0.0"), Not(Reason::NoRoute)),
+    ("without a route a packet goes up", V6, |s| s.frame.set_destination("2001:db8:2::"), Not(Reason::NoRoute)),
+    ("an own address is punted", BOTH, |s| s.world.reroute(GroupId::PUNT.0), Not(Reason::Punt)),
+    ("an own address with TTL 1 is punted and has not expired", BOTH, |s| { s.world.reroute(GroupId::PUNT.0); s.frame.set_ttl(1); }, Not(Reason::Punt)),
+    ("the longest prefix wins", V4, |s| { s.second_path(3); s.world.route4("10.1.2.3", 32, 3); s.world.route4("0.0.0.0", 0, GROUP); }, ForwardedBy(UPLINK_2)),
+    ("the longest prefix wins", V6, |s| { s.second_path(3); s.world.route6("2001:db8:1::3", 128, 3); s.world.route6("::", 0, GROUP); }, ForwardedBy(UPLINK_2)),
+    ("the default route takes what nothing else does", V4, |s| { s.second_path(3); s.world.route4("0.0.0.0", 0, 3); s.frame.set_destination("203.0.113.9"); }, ForwardedBy(UPLINK_2)),
+    ("the default route takes what nothing else does", V6, |s| { s.second_path(3); s.world.route6("::", 0, 3); s.frame.set_destination("2001:db8:ffff::9"); }, ForwardedBy(UPLINK_2)),
+    // TTL.
+    ("TTL 0 has expired", BOTH, |s| s.frame.set_ttl(0), Not(Reason::TtlExpired)),
+    ("TTL 1 expires here", BOTH, |s| s.frame.set_ttl(1), Not(Reason::TtlExpired)),
+    ("TTL 2 is forwarded", BOTH, |s| s.frame.set_ttl(2), Forwarded),
+    ("TTL 255 is forwarded", BOTH, |s| s.frame.set_ttl(255), Forwarded),
+    // Groups.
+    ("a zeroed route forwards nothing", BOTH, |s| s.world.reroute(GroupId::NONE.0), Not(Reason::EmptyGroup)),
+    ("a group without members forwards nothing", BOTH, |s| s.set_group(&[]), Not(Reason::EmptyGroup)),
+    ("a group that can't exist drops", BOTH, |s| s.world.reroute(MAX_GROUPS), Not(Reason::Inconsistent)),
+    ("more members than a group holds drop", BOTH, |s| s.group_of_65(), Not(Reason::Inconsistent)),
+    ("the last group forwards", BOTH, |s| { s.world.groups.insert(MAX_GROUPS - 1, group(&[NEXT_HOP])); s.world.reroute(MAX_GROUPS - 1); }, Forwarded),
+    ("a full group forwards", BOTH, |s| s.set_group(&[NEXT_HOP; 64]), Forwarded),
+    // Next hops.
+    ("next hop 0 drops", BOTH, |s| s.set_group(&[0]), Not(Reason::Inconsistent)),
+    ("a next hop that can't exist drops", BOTH, |s| s.set_group(&[MAX_NEXT_HOPS]), Not(Reason::Inconsistent)),
+    ("an unresolved next hop goes up", BOTH, |s| s.next_hop().flags = 0, Not(Reason::Unresolved)),
+    ("a next hop that was never written goes up", BOTH, |s| s.set_group(&[MAX_NEXT_HOPS - 1]), Not(Reason::Unresolved)),
+    ("a packet as large as the MTU is forwarded", BOTH, |s| { s.frame.set_ip_len(1500); }, Forwarded),
+    ("a packet larger than the MTU goes up", BOTH, |s| { s.frame.set_ip_len(1501); }, Not(Reason::TooBig)),
+    ("padding does not count against the MTU", BOTH, |s| { s.next_hop().mtu = 100; s.frame.bytes.extend([0; 100]); }, Forwarded),
+    // Role.
+    ("a node is no path between its uplinks", BOTH, |s| s.next_hop().ifindex = UPLINK_2, Not(Reason::NotTransit)),
+    ("a node sends nothing back where it came from", BOTH, |s| s.next_hop().ifindex = UPLINK, Not(Reason::NotTransit)),
+    ("a transit router is a path between its uplinks", BOTH, |s| { s.world.config.flags = config_flags::TRANSIT; s.world.next_hops.insert(NEXT_HOP, next_hop(UPLINK_2)); }, ForwardedBy(UPLINK_2)),
+    ("a node forwards from a pod to an uplink", BOTH, |s| { s.arrive(POD); s.world.next_hops.insert(NEXT_HOP, next_hop(UPLINK_2)); }, ForwardedBy(UPLINK_2)),
+    ("a node forwards from pod to pod", BOTH, |s| s.arrive(POD), Forwarded),
+    // Egress.
+    ("a port that is off can still be sent on", BOTH, |s| { s.world.next_hops.insert(NEXT_HOP, next_hop(OFF)); }, ForwardedBy(OFF)),
+    ("an interface that is not in tx_ports is not sent on", BOTH, |s| s.next_hop().ifindex = NO_TX, Not(Reason::NoTxPort)),
+    ("an interface beyond tx_ports is not sent on", BOTH, |s| s.next_hop().ifindex = MAX_IFINDEX, Not(Reason::NoTxPort)),
+    // Which of two reasons.
+    ("a bad checksum is said before a bad address", V4, |s| { s.frame.set_source("127.0.0.1"); s.ip(10, |byte| byte ^ 1); }, Not(Reason::BadChecksum)),
+    ("no route is said before an expired TTL", BOTH, |s| { s.world.routes4.clear(); s.world.routes6.clear(); s.frame.set_ttl(1); }, Not(Reason::NoRoute)),
+    ("an expired TTL is said before an empty group", BOTH, |s| { s.set_group(&[]); s.frame.set_ttl(1); }, Not(Reason::TtlExpired)),
+    ("no transit is said before too big", BOTH, |s| { s.next_hop().ifindex = UPLINK_2; s.frame.set_ip_len(1501); }, Not(Reason::NotTransit)),
+    ("too big is said before no egress", BOTH, |s| { s.next_hop().ifindex = NO_TX; s.frame.set_ip_len(1501); }, Not(Reason::TooBig)),
+];
+
+impl Setup {
+    fn new(family: Family) -> Self {
+        Self {
+            ingress: UPLINK,
+            frame: Frame::udp(family, UPLINK),
+            world: World::simple(),
+        }
+    }
+
+    fn arrive(&mut self, ingress: u32) {
+        self.ingress = ingress;
+        self.frame.bytes[..6].copy_from_slice(&own_mac(ingress));
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        &mut self.frame.bytes
+    }
+
+    /// Changes one byte of the IP header and leaves the checksum alone.
+    fn ip(&mut self, offset: usize, change: fn(u8) -> u8) {
+        let byte = &mut self.frame.bytes[IP + offset];
+        *byte = change(*byte);
+    }
+
+    /// Changes the destination, and routes everything.
+    fn send_to(&mut self, destination: &str) {
+        self.frame.set_destination(destination);
+        self.world.route4("0.0.0.0", 0, GROUP);
+        self.world.route6("::", 0, GROUP);
+    }
+
+    fn set_group(&mut self, members: &[u32]) {
+        self.world.groups.insert(GROUP, group(members));
+    }
+
+    /// Whatever the hash, the chosen member is there and usable.
+    fn group_of_65(&mut self) {
+        self.set_group(&[NEXT_HOP; 64]);
+        if let Some(group) = self.world.groups.get_mut(&GROUP) {
+            group.member_count = 65;
+        }
+    }
+
+    /// A group that leads to the second uplink, which this router may use.
+    fn second_path(&mut self, id: u32) {
+        self.world.config.flags = config_flags::TRANSIT;
+        self.world.groups.insert(id, group(&[2]));
+        self.world.next_hops.insert(2, next_hop(UPLINK_2));
+    }
+
+    fn next_hop(&mut self) -> &mut causeway_maps::NextHop {
+        self.world
+            .next_hops
+            .get_mut(&NEXT_HOP)
+            .expect("the simple world has it")
+    }
+
+    /// Chooses an identification with which the sum comes out as zero, and writes zero the other way.
+    fn zero_checksum_written_as_ffff(&mut self) {
+        let checksum = u16::from_be_bytes([self.frame.bytes[IP + 10], self.frame.bytes[IP + 11]]);
+        let identification = 0x1234_u32 + u32::from(checksum);
+        let folded = (identification & 0xffff) + (identification >> 16);
+        self.frame.bytes[IP + 4..IP + 6].copy_from_slice(&(folded as u16).to_be_bytes());
+        self.frame.fix_checksum();
+        assert_eq!(
+            self.frame.bytes[IP + 10..IP + 12],
+            [0, 0],
+            "the sum is zero"
+        );
+        self.frame.bytes[IP + 10..IP + 12].fill(0xff);
+    }
+}
+
+/// The reason, and what comes out.
+fn expected(setup: &Setup, expect: Expect) -> (Reason, Outcome) {
+    let before = setup.frame.bytes.clone();
+    match expect {
+        Forwarded => expected(setup, ForwardedBy(POD)),
+        ForwardedBy(ifindex) => {
+            let hop = next_hop(ifindex);
+            let mut after = setup.frame.clone();
+            after.bytes[..6].copy_from_slice(&hop.dst_mac);
+            after.bytes[6..12].copy_from_slice(&hop.src_mac);
+            let (ttl, reason) = match after.family {
+                Family::V4 => (IP + 8, Reason::Forwarded4),
+                Family::V6 => (IP + 7, Reason::Forwarded6),
+            };
+            let ttl = after.bytes[ttl] - 1;
+            after.set_ttl(ttl);
+            (
+                reason,
+                Outcome {
+                    action: 4,
+                    frame: after.bytes,
+                },
+            )
+        }
+        Not(Reason::Inconsistent) => (
+            Reason::Inconsistent,
+            Outcome {
+                action: 1,
+                frame: before,
+            },
+        ),
+        Not(reason) => (
+            reason,
+            Outcome {
+                action: 2,
+                frame: before,
+            },
+        ),
+    }
+}
+
+#[test]
+fn every_branch_ends_as_its_row_says() {
+    let mut rig = Rig::new();
+    for &(sentence, families, change, expect) in ROWS {
+        for &family in families {
+            let mut setup = Setup::new(family);
+            change(&mut setup);
+            let name = format!("{sentence} ({family:?})");
+            rig.install(&setup.world);
+            let before = rig.all_counted();
+            let outcome = rig.run(setup.ingress, &setup.frame.bytes);
+            let (reason, wanted) = expected(&setup, expect);
+            assert_eq!(
+                moved(&before, &rig.all_counted()),
+                [(reason, 1, setup.frame.bytes.len() as u64)],
+                "{name}"
+            );
+            assert_eq!(outcome, wanted, "{name}");
+            let model = model::decide(&setup.world, setup.ingress, &setup.frame.bytes);
+            assert_eq!(model, (reason, wanted), "the model on: {name}");
+        }
+    }
+}
+
+#[test]
+fn every_reason_has_a_row() {
+    let raised: BTreeSet<_> = ROWS
+        .iter()
+        .flat_map(|&(_, families, change, expect)| {
+            families.iter().map(move |&family| {
+                let mut setup = Setup::new(family);
+                change(&mut setup);
+                expected(&setup, expect).0
+            })
+        })
+        .collect();
+    let missing: Vec<_> = Reason::ALL
+        .iter()
+        .filter(|reason| !raised.contains(reason))
+        .collect();
+    assert!(missing.is_empty(), "no row raises {missing:?}");
+}
+
+#[test]
+fn a_forwarded_ipv4_packet_byte_by_byte() {
+    let mut rig = Rig::new();
+    rig.install(&World::simple());
+    // The words but the checksum add up to bb57 with TTL 64 and to ba57 with TTL 63.
+    let before = b"\x02\x00\x00\x00\x00\x0b\x02\xee\x00\x00\x00\x01\x08\x00\
+        \x45\x00\x00\x1c\x00\x01\x00\x00\x40\x01\x44\xa8\xc6\x33\x64\x01\x0a\x01\x02\x03\
+        \x08\x00\xf7\xfe\x00\x00\x00\x01";
+    let after = b"\x02\xff\x00\x00\x00\x0d\x02\x00\x00\x00\x00\x0d\x08\x00\
+        \x45\x00\x00\x1c\x00\x01\x00\x00\x3f\x01\x45\xa8\xc6\x33\x64\x01\x0a\x01\x02\x03\
+        \x08\x00\xf7\xfe\x00\x00\x00\x01";
+    let outcome = rig.run(UPLINK, before);
+    assert_eq!(
+        outcome,
+        Outcome {
+            action: 4,
+            frame: after.to_vec()
+        }
+    );
+}
+
+#[test]
+fn a_forwarded_ipv6_packet_byte_by_byte() {
+    let mut rig = Rig::new();
+    rig.install(&World::simple());
+    let before = b"\x02\x00\x00\x00\x00\x0b\x02\xee\x00\x00\x00\x01\x86\xdd\
+        \x6a\xbc\xde\xf0\x00\x00\x3b\x02\
+        \x20\x01\x0d\xb8\xff\xff\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\
+        \x20\x01\x0d\xb8\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x03";
+    let after = b"\x02\xff\x00\x00\x00\x0d\x02\x00\x00\x00\x00\x0d\x86\xdd\
+        \x6a\xbc\xde\xf0\x00\x00\x3b\x01\
+        \x20\x01\x0d\xb8\xff\xff\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\
+        \x20\x01\x0d\xb8\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x03";
+    let outcome = rig.run(UPLINK, before);
+    assert_eq!(
+        outcome,
+        Outcome {
+            action: 4,
+            frame: after.to_vec()
+        }
+    );
+}
+
+#[test]
+fn members_share_flows_and_every_packet_of_a_flow_takes_the_same() {
+    let mut rig = Rig::new();
+    for family in FAMILIES {
+        let mut setup = four_members(family);
+        rig.install(&setup.world);
+        for protocol in [6, 17, 132] {
+            setup.frame.set_protocol(protocol);
+            let mut shares = [0; 4];
+            for port in 0..1000 {
+                setup.frame.set_source_port(1024 + port);
+                let member = taken(&rig, &setup);
+                setup.frame.set_ttl(9);
+                assert_eq!(member, taken(&rig, &setup), "TTL does not matter");
+                setup.frame.set_ttl(64);
+                shares[member] += 1;
+            }
+            assert!(
+                shares.iter().all(|share| (190..310).contains(share)),
+                "{family:?} protocol {protocol}: {shares:?}"
+            );
+        }
+        setup.frame.set_protocol(50);
+        assert_eq!(members_by_port(&rig, &mut setup), 1, "ESP has no ports");
+    }
+}
+
+#[test]
+fn all_fragments_of_a_datagram_take_the_same_member() {
+    let mut rig = Rig::new();
+    let mut setup = four_members(Family::V4);
+    rig.install(&setup.world);
+    for word in [0x2000, 0x2001, 0x3fff, 0x0001, 0x1fff] {
+        setup.frame.set_fragment(word);
+        assert_eq!(members_by_port(&rig, &mut setup), 1, "{word:#x}");
+    }
+    setup.frame.set_fragment(0xc000);
+    assert_eq!(members_by_port(&rig, &mut setup), 4, "not fragmented");
+
+    let mut setup = four_members(Family::V6);
+    rig.install(&setup.world);
+    setup.frame.set_protocol(44);
+    assert_eq!(members_by_port(&rig, &mut setup), 1);
+}
+
+#[test]
+fn another_seed_chooses_other_members() {
+    let mut rig = Rig::new();
+    let mut setup = four_members(Family::V4);
+    let mut choices = |seed| {
+        setup.world.config.hash_seed = seed;
+        rig.install(&setup.world);
+        (0..64)
+            .map(|port| {
+                setup.frame.set_source_port(port);
+                taken(&rig, &setup)
+            })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(choices(1), choices(1));
+    assert_ne!(choices(1), choices(2));
+}
+
+/// Next hops 1 to 4, all by the port for pods, told apart by their MAC addresses.
+fn four_members(family: Family) -> Setup {
+    let mut setup = Setup::new(family);
+    setup.set_group(&[1, 2, 3, 4]);
+    for id in 1..=4_u8 {
+        let mut hop = next_hop(POD);
+        hop.dst_mac[4] = id;
+        setup.world.next_hops.insert(id.into(), hop);
+    }
+    setup
+}
+
+/// The member that a packet was sent to.
+fn taken(rig: &Rig, setup: &Setup) -> usize {
+    let outcome = rig.run(setup.ingress, &setup.frame.bytes);
+    assert_eq!(outcome.action, 4);
+    usize::from(outcome.frame[4]) - 1
+}
+
+/// How many members packets take that differ in their source port only.
+fn members_by_port(rig: &Rig, setup: &mut Setup) -> usize {
+    let taken: BTreeSet<_> = (0..64)
+        .map(|port| {
+            setup.frame.set_source_port(port);
+            taken(rig, setup)
+        })
+        .collect();
+    taken.len()
+}
+
+/// Counters that differ: reason, packets, bytes.
+fn moved(before: &[[u64; 2]], after: &[[u64; 2]]) -> Vec<(Reason, u64, u64)> {
+    Reason::ALL
+        .iter()
+        .zip(before.iter().zip(after))
+        .filter(|(_, (before, after))| before != after)
+        .map(|(&reason, (before, after))| (reason, after[0] - before[0], after[1] - before[1]))
+        .collect()
+}

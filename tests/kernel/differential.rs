@@ -1,0 +1,308 @@
+//! The program against the [`model`] on random tables and packets.
+//!
+//! Tables are small and full of mistakes, packets start valid and are damaged now and then, so that every reason
+//! occurs and most packets are still forwarded. `CAUSEWAY_SEED` repeats a run.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use causeway_maps::catalogue::{MAX_GROUPS, MAX_IFINDEX, MAX_NEXT_HOPS};
+use causeway_maps::{Reason, config_flags, next_hop_flags};
+
+use crate::frame::{Family, Frame, IP};
+use crate::model;
+use crate::rig::Rig;
+use crate::world::{NO_TX, OFF, POD, UPLINK, UPLINK_2, World, group, next_hop, own_mac};
+
+const WORLDS: u32 = 250;
+const PACKETS_PER_WORLD: u32 = 480;
+/// Of 120,000 packets; a reason that hardly ever occurs is not compared.
+const RAREST: u64 = 25;
+
+#[test]
+fn the_program_and_the_model_agree_on_random_packets_and_tables() {
+    let seed = seed();
+    println!("CAUSEWAY_SEED={seed}");
+    let mut random = Random(seed);
+    let mut rig = Rig::new();
+    let mut tally = vec![[0_u64; 2]; Reason::ALL.len()];
+    for nth_world in 0..WORLDS {
+        let world = random_world(&mut random);
+        rig.install(&world);
+        for nth_packet in 0..PACKETS_PER_WORLD {
+            let (ingress, frame) = random_packet(&mut random, &world);
+            let context = || {
+                format!(
+                    "CAUSEWAY_SEED={seed} world {nth_world} packet {nth_packet}: {frame:02x?} on {ingress}"
+                )
+            };
+            let (reason, wanted) = model::decide(&world, ingress, &frame);
+            let outcome = rig.run(ingress, &frame);
+            assert_eq!(outcome, wanted, "{reason:?}, {}", context());
+            let counted = &mut tally[reason.index() as usize];
+            counted[0] += 1;
+            counted[1] += frame.len() as u64;
+            assert_eq!(rig.counted(reason), *counted, "{reason:?}, {}", context());
+        }
+        assert_eq!(
+            rig.all_counted(),
+            tally,
+            "CAUSEWAY_SEED={seed} world {nth_world}"
+        );
+    }
+    for (&reason, [packets, _]) in Reason::ALL.iter().zip(&tally) {
+        println!("{packets:>7} {}", reason.name());
+        assert!(*packets >= RAREST, "{reason:?} occurred {packets} times");
+    }
+    let forwarded = tally[0][0] + tally[1][0];
+    assert!(
+        forwarded * 4 > u64::from(WORLDS * PACKETS_PER_WORLD),
+        "{forwarded} forwarded"
+    );
+}
+
+fn seed() -> u64 {
+    if let Ok(seed) = std::env::var("CAUSEWAY_SEED") {
+        return seed.parse().expect("CAUSEWAY_SEED is a number");
+    }
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("it is after 1970");
+    now.as_nanos() as u64
+}
+
+fn random_world(random: &mut Random) -> World {
+    let mut world = World::simple();
+    world.config.hash_seed = random.next() as u32;
+    if random.one_in(2) {
+        world.config.flags = config_flags::TRANSIT;
+    }
+    // A few bits of address, so that prefixes overlap.
+    for _ in 0..random.below(40) {
+        let id = random_group(random);
+        let len = random.below(33) as u8;
+        world
+            .routes4
+            .insert((masked(random_address4(random), len), len), id);
+        let len = random.below(129) as u8;
+        world
+            .routes6
+            .insert((masked(random_address6(random), len), len), id);
+    }
+    for id in 0..12 {
+        let members: Vec<_> = (0..random.below(65))
+            .map(|_| random_next_hop_id(random))
+            .collect();
+        let mut group = group(&members);
+        if random.one_in(20) {
+            group.member_count = random.below(200) as u32;
+        }
+        if id > 1 {
+            world.groups.insert(id, group);
+        }
+    }
+    for id in 1..20 {
+        let mut hop = next_hop(*random.of(&[POD, POD, POD, UPLINK, UPLINK_2, OFF]));
+        hop.dst_mac = random.bytes();
+        hop.mtu = *random.of(&[1500, 1500, 1500, 1280, 9000, 68]);
+        if random.one_in(12) {
+            hop.flags = !next_hop_flags::RESOLVED;
+        }
+        if random.one_in(12) {
+            hop.ifindex = *random.of(&[0, NO_TX, 40, MAX_IFINDEX, u32::MAX]);
+        }
+        world.next_hops.insert(id, hop);
+    }
+    world
+}
+
+fn random_group(random: &mut Random) -> u32 {
+    match random.below(24) {
+        0 => 0,
+        1 => 1,
+        2 => *random.of(&[MAX_GROUPS, u32::MAX, 1 << 31]),
+        3 => 100 + random.below(100) as u32,
+        _ => 2 + random.below(10) as u32,
+    }
+}
+
+fn random_next_hop_id(random: &mut Random) -> u32 {
+    match random.below(40) {
+        0 => *random.of(&[0, MAX_NEXT_HOPS, u32::MAX]),
+        1 => MAX_NEXT_HOPS - 1,
+        _ => 1 + random.below(19) as u32,
+    }
+}
+
+fn random_packet(random: &mut Random, world: &World) -> (u32, Vec<u8>) {
+    let family = *random.of(&[Family::V4, Family::V6]);
+    let ingress = match random.below(30) {
+        0 => OFF,
+        1 => NO_TX,
+        n => *[UPLINK, UPLINK_2, POD]
+            .get(n as usize % 3)
+            .expect("one of three"),
+    };
+    let mut frame = Frame::udp(family, ingress);
+    set_addresses(random, &mut frame, world);
+    frame.set_source_port(random.next() as u16);
+    if random.one_in(3) {
+        frame.set_protocol(*random.of(&[1, 6, 6, 17, 43, 44, 50, 58, 59, 132]));
+    }
+    frame.set_ttl(match random.below(12) {
+        0 => 0,
+        1 => 1,
+        2 => 2,
+        _ => 3 + random.below(253) as u8,
+    });
+    if random.one_in(4) {
+        let header = if family == Family::V4 { 20 } else { 40 };
+        let longest = *random.of(&[10, 100, 1600]);
+        frame.set_ip_len(header + random.below(longest) as u16);
+    }
+    if random.one_in(4) {
+        frame.bytes.extend(vec![0xee; random.below(60) as usize]);
+    }
+    if family == Family::V4 && random.one_in(6) {
+        frame.set_fragment(random.next() as u16);
+    }
+    if random.one_in(4) {
+        damage(random, &mut frame);
+    }
+    (ingress, frame.bytes)
+}
+
+fn set_addresses(random: &mut Random, frame: &mut Frame, world: &World) {
+    match frame.family {
+        Family::V4 => {
+            let mut to: [u8; 4] = random_address4(random);
+            if !random.one_in(5) {
+                let nth = random.below(world.routes4.len() as u64) as usize;
+                if let Some((&(prefix, len), _)) = world.routes4.iter().nth(nth) {
+                    to = within(prefix, len, random.bytes());
+                }
+            }
+            frame.bytes[IP + 16..IP + 20].copy_from_slice(&to);
+            frame.bytes[IP + 12..IP + 16].copy_from_slice(&random_address4(random));
+        }
+        Family::V6 => {
+            let mut to: [u8; 16] = random_address6(random);
+            if !random.one_in(5) {
+                let nth = random.below(world.routes6.len() as u64) as usize;
+                if let Some((&(prefix, len), _)) = world.routes6.iter().nth(nth) {
+                    to = within(prefix, len, random.bytes());
+                }
+            }
+            frame.bytes[IP + 24..IP + 40].copy_from_slice(&to);
+            frame.bytes[IP + 8..IP + 24].copy_from_slice(&random_address6(random));
+        }
+    }
+    frame.fix_checksum();
+}
+
+/// Breaks something; the checksum is repaired half of the time, or most damage would look the same.
+fn damage(random: &mut Random, frame: &mut Frame) {
+    match random.below(9) {
+        0 => {
+            let bits = frame.bytes.len().min(60) as u64 * 8;
+            let bit = random.below(bits) as usize;
+            frame.bytes[bit / 8] ^= 1 << (bit % 8);
+        }
+        1 => {
+            // The kernel gives no program less than an Ethernet header.
+            let len = 14 + random.below(frame.bytes.len() as u64 - 13) as usize;
+            frame.bytes.truncate(len);
+        }
+        2 => frame.claim_ip_len(random.next() as u16),
+        3 => frame.claim_ip_len(random.below(80) as u16),
+        4 => frame.bytes[IP] = random.next() as u8,
+        5 => frame.bytes[IP] = frame.bytes[IP] & 0xf0 | random.below(16) as u8,
+        6 => frame.bytes[12..14].copy_from_slice(random.of::<[u8; 2]>(&[
+            [0x08, 0x00],
+            [0x86, 0xdd],
+            [0x08, 0x06],
+            [0x81, 0x00],
+        ])),
+        7 => frame.bytes[..6].copy_from_slice(random.of::<[u8; 6]>(&[
+            [0xff; 6],
+            own_mac(UPLINK),
+            own_mac(POD),
+        ])),
+        _ => frame.set_protocol(0),
+    }
+    if random.one_in(2) {
+        frame.fix_checksum();
+    }
+}
+
+fn random_address4(random: &mut Random) -> [u8; 4] {
+    let first = match random.below(12) {
+        0 => random.next() as u8,
+        1 => *random.of(&[0, 127, 224, 239, 240, 255]),
+        2 => return [169, 254, random.next() as u8, 1],
+        _ => 10,
+    };
+    [
+        first,
+        random.below(2) as u8,
+        random.below(4) as u8,
+        random.below(4) as u8,
+    ]
+}
+
+fn random_address6(random: &mut Random) -> [u8; 16] {
+    let mut address = [0; 16];
+    match random.below(14) {
+        0 => return random.bytes(),
+        1 => {}
+        2 => address[10..12].fill(0xff),
+        3 => address[..2].copy_from_slice(&[0xfe, 0x40 | random.next() as u8]),
+        4 => address[0] = 0xff,
+        _ => address[..4].copy_from_slice(&[0x20, 0x01, 0x0d, 0xb8]),
+    }
+    address[*random.of(&[2, 5, 9, 10, 15])] ^= random.below(4) as u8;
+    address[15] = random.below(4) as u8;
+    address
+}
+
+/// Clears the bits behind the prefix.
+fn masked<const N: usize>(address: [u8; N], len: u8) -> [u8; N] {
+    within(address, len, [0; N])
+}
+
+/// The first `len` bits of `prefix`, then those of `host`.
+fn within<const N: usize>(prefix: [u8; N], len: u8, host: [u8; N]) -> [u8; N] {
+    std::array::from_fn(|i| {
+        let bits = usize::from(len).saturating_sub(i * 8).min(8);
+        let mask = (0xff00_u16 >> bits) as u8;
+        prefix[i] & mask | host[i] & !mask
+    })
+}
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit.max(1)
+    }
+
+    fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    fn of<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
+        &choices[self.below(choices.len() as u64) as usize]
+    }
+
+    fn bytes<const N: usize>(&mut self) -> [u8; N] {
+        std::array::from_fn(|_| self.next() as u8)
+    }
+}

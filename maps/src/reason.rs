@@ -62,7 +62,7 @@ reasons! {
     BadChecksum = 6, "bad_checksum", Passed;
     /// IPv4 options or an IPv6 hop-by-hop header, which a router must read (RFC 1812 5.2.4, RFC 8200 4.3).
     Options = 7, "options", Passed;
-    /// An address that is never routed: multicast, loopback, link-local, unspecified, or a broadcast.
+    /// An address, source or destination, that is never routed (RFC 1812 5.3.7, RFC 6890): unspecified, loopback, link-local, IPv4-mapped, multicast, class E or broadcast.
     NotRoutable = 8, "not_routable", Passed;
     /// TTL or hop limit ends here; the stack answers with time exceeded.
     TtlExpired = 9, "ttl_expired", Passed;

@@ -64,6 +64,8 @@ fn rustflags(linker: &Path) -> String {
         // Full debug info is what BTF is made of; with less, aya counts functions differently than the kernel.
         "-Cdebuginfo=2",
         "-Clink-arg=--btf",
+        // The newest instructions that Linux 6.1 knows; LLVM's default may move on.
+        "-Ctarget-cpu=v3",
         // aya-ebpf's registers; the object itself runs anywhere.
         "--cfg=bpf_target_arch=\"x86_64\"",
         &format!("-Clinker={}", linker.display()),

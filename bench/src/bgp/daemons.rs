@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::bgp::lab::{DAEMON_ASN, Lab, MONITOR, daemon_addr, peer};
+use crate::bgp::lab::{DAEMON_ASN, Lab, MONITOR, daemon_addr, daemon_directory, peer};
 use crate::bgp::process::{Daemon, log_path};
 
 /// A daemon that can be measured.
@@ -66,7 +66,7 @@ impl Subject {
 
     /// Starts it in the daemon's namespace with `blasters` peers and the monitor configured.
     pub(crate) fn start(&self, lab: &Lab, blasters: u8) -> Result<Daemon> {
-        let directory = std::env::temp_dir().join(format!("cw-bench-{}", std::process::id()));
+        let directory = daemon_directory(std::process::id());
         if directory.exists() {
             std::fs::remove_dir_all(&directory)
                 .context("remove the previous daemon's directory")?;

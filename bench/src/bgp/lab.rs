@@ -6,7 +6,7 @@
 
 use std::io::Write as _;
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -44,6 +44,11 @@ pub(crate) fn peer(number: u8) -> Identity {
 /// The daemon's address towards peer n.
 pub(crate) fn daemon_addr(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 99, number, 1)
+}
+
+/// Where the daemon of a run keeps its files.
+pub(crate) fn daemon_directory(run: impl std::fmt::Display) -> PathBuf {
+    std::env::temp_dir().join(format!("{NAME_PREFIX}{run}"))
 }
 
 impl Lab {
@@ -95,6 +100,8 @@ impl Lab {
         command
             .arg(format!("--net=/run/netns/{}", self.daemon))
             .arg("--");
+        // The daemon must not outlive a bench that is killed.
+        command.args(["setpriv", "--pdeathsig", "TERM"]);
         // Undo the pinning of the generators, which a child inherits.
         let cpus = format!("0-{}", self.cpus - 1);
         command.args(["taskset", "--cpu-list", &cpus]).arg(program);
@@ -134,6 +141,8 @@ fn remove_leftovers() -> Result<()> {
         };
         if run.parse::<u32>().is_ok() && !Path::new("/proc").join(run).exists() {
             ip(&["netns", "del", name])?;
+            // Its daemon's directory, if it got that far.
+            let _ = std::fs::remove_dir_all(daemon_directory(run));
         }
     }
     Ok(())

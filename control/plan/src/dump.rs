@@ -78,9 +78,17 @@ impl Dump {
             max,
             &mut out,
         );
+        // An empty group is all zeros, like a slot that is not in use.
+        let groups = |dump: &Self| -> BTreeMap<GroupId, Group> {
+            let groups = dump.groups.iter();
+            groups
+                .filter(|(_, group)| group.member_count > 0)
+                .map(|(id, group)| (*id, *group))
+                .collect()
+        };
         compare(
-            &self.groups,
-            &found.groups,
+            &groups(self),
+            &groups(found),
             |k| Key::Group(*k),
             max,
             &mut out,

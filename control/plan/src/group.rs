@@ -86,17 +86,22 @@ fn shares(members: &[(NextHopId, u32)]) -> Vec<usize> {
     if total <= room {
         return reduced.into_iter().map(|n| n as usize).collect();
     }
-    // One slot for each, what is left by largest remainder; ties go to the earlier member.
-    let spare = room - members.len() as u64;
+    // The whole part of each one's share, at least one; what is left goes by largest remainder, to the earlier of equals.
     let mut slots: Vec<usize> = reduced
         .iter()
-        .map(|n| 1 + (n * spare / total) as usize)
+        .map(|n| ((n * room / total) as usize).max(1))
         .collect();
     let mut order: Vec<usize> = (0..members.len()).collect();
-    order.sort_by_key(|&i| core::cmp::Reverse(reduced[i] * spare % total));
-    let left = Group::MAX_MEMBERS - slots.iter().sum::<usize>();
-    for &i in order.iter().take(left) {
+    order.sort_by_key(|&i| core::cmp::Reverse(reduced[i] * room % total));
+    let used: usize = slots.iter().sum();
+    for &i in order.iter().take(Group::MAX_MEMBERS.saturating_sub(used)) {
         slots[i] += 1;
+    }
+    // Many small members were rounded up: the largest give.
+    for _ in Group::MAX_MEMBERS..used {
+        if let Some(most) = slots.iter_mut().max() {
+            *most -= 1;
+        }
     }
     slots
 }
@@ -139,6 +144,8 @@ mod tests {
     fn weights_are_kept_exactly_where_they_fit_and_closely_where_not() {
         assert_eq!(slots(&[10, 20, 30]), [1, 2, 3]);
         assert_eq!(slots(&[100, 1]), [63, 1]);
+        assert_eq!(slots(&[1000, 1, 1, 1]), [61, 1, 1, 1]);
+        assert_eq!(slots(&[65, 65, 64])[..], [22, 21, 21]);
         assert_eq!(
             slots(&[u32::MAX, u32::MAX - 1, 1]).iter().sum::<usize>(),
             64

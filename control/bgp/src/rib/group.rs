@@ -23,7 +23,7 @@ use super::bits::BitSet;
 use super::config::{FamilySession, RibSession};
 use super::encode;
 use super::export::Advertisement;
-use super::limits::{CHUNK_BYTES, MAX_DUMP_BATCH_DESTINATIONS};
+use super::limits::{CHUNK_BYTES, MAX_BATCH_DESTINATIONS, MAX_READY_BYTES};
 use super::source::Sources;
 use super::table::{SourceId, Table};
 use crate::types::{AddressFamily, PeerId};
@@ -253,7 +253,7 @@ impl Group {
 
     /// Takes a member out, with what it has.
     pub(super) fn leave(&mut self, peer: PeerId, sources: &Sources) -> Option<Box<CatchUp>> {
-        self.fall_back(peer, sources);
+        self.fall_back(peer, &[], sources);
         let member = self.members.remove(&peer)?;
         self.trim();
         match member {
@@ -264,7 +264,7 @@ impl Group {
 
     /// Sends everything again to a member, between markers if it knows them.
     pub(super) fn refresh(&mut self, peer: PeerId, sources: &Sources, markers: bool) {
-        self.fall_back(peer, sources);
+        self.fall_back(peer, &[], sources);
         let mut all = BitSet::default();
         self.mark_all(&mut all, peer, sources);
         if let Some(Member::CatchingUp(catch_up)) = self.members.get_mut(&peer) {
@@ -290,13 +290,20 @@ impl Group {
         }
     }
 
-    /// Turns a member in step into one that catches up from where it was.
-    fn fall_back(&mut self, peer: PeerId, sources: &Sources) {
+    /// Turns a member in step into one that catches up from where it was; `changes` are recorded and not yet handed on.
+    fn fall_back(&mut self, peer: PeerId, changes: &[Change], sources: &Sources) {
         let Some(Member::InStep { next }) = self.members.get(&peer) else {
             return;
         };
         let mut catch_up = CatchUp::default();
         self.mark_all(&mut catch_up.sent, peer, sources);
+        for change in changes {
+            if !change.old.is_none() && sources.peer(change.old.source) != Some(peer) {
+                catch_up.sent.insert(change.slot);
+            } else {
+                catch_up.sent.remove(change.slot);
+            }
+        }
         let unread = usize::try_from(next.saturating_sub(self.log_start)).unwrap_or(usize::MAX);
         for chunk in self
             .log
@@ -320,6 +327,8 @@ impl Group {
         max_log_bytes: usize,
         writing: &Writing<'_, A>,
     ) {
+        // Who lags makes room first, so that it does not cost the others their place.
+        self.enforce_log_limit(max_log_bytes / 2, changes, writing.sources);
         let mut in_step = false;
         for (&peer, member) in &mut self.members {
             match member {
@@ -332,12 +341,16 @@ impl Group {
             }
         }
         if in_step {
-            self.write_changes(changes, writing);
-            self.enforce_log_limit(max_log_bytes, writing.sources);
+            self.write_changes(changes, max_log_bytes, writing);
         }
     }
 
-    fn write_changes<A: AddressFamily>(&mut self, changes: &[Change], writing: &Writing<'_, A>) {
+    fn write_changes<A: AddressFamily>(
+        &mut self,
+        changes: &[Change],
+        max_log_bytes: usize,
+        writing: &Writing<'_, A>,
+    ) {
         let members = &self.members;
         let peer_of = |advertisement: Advertisement| {
             writing
@@ -366,23 +379,50 @@ impl Group {
         // Prefixes with the same attributes go into the same messages, in the order in which they came.
         items.sort_by_key(|&(scope, advertisement, _)| (scope, advertisement));
         let (mut prefixes, mut writer) = (Vec::new(), encode::writer(&self.session));
-        for same_scope in items.chunk_by(|a, b| a.0 == b.0) {
+        let mut rest = &items[..];
+        while let Some(&(scope, _, _)) = rest.first() {
+            let same_scope = rest.iter().take_while(|item| item.0 == scope).count();
             let (mut out, mut slots) = (BytesMut::new(), Vec::new());
-            for run in same_scope.chunk_by(|a, b| a.1 == b.1) {
-                for part in run.chunks(MAX_DUMP_BATCH_DESTINATIONS) {
-                    prefixes.clear();
-                    prefixes.extend(part.iter().map(|&(_, _, slot)| writing.table.prefix(slot)));
-                    write_run(&mut out, &mut writer, run[0].1, &prefixes, writing);
-                    slots.extend(part.iter().map(|&(_, _, slot)| slot));
-                    if out.len() >= CHUNK_BYTES {
-                        self.push_chunk(out.split().freeze(), same_scope[0].0, &mut slots);
-                    }
+            for run in rest[..same_scope].chunk_by(|a, b| a.1 == b.1) {
+                prefixes.clear();
+                prefixes.extend(run.iter().map(|&(_, _, slot)| writing.table.prefix(slot)));
+                write_run(&mut out, &mut writer, run[0].1, &prefixes, writing);
+                slots.extend(run.iter().map(|&(_, _, slot)| slot));
+                if out.len() >= CHUNK_BYTES {
+                    self.push_chunk(out.split().freeze(), scope, &mut slots);
+                }
+                if self.log_bytes > max_log_bytes {
+                    break;
                 }
             }
             if !out.is_empty() {
-                self.push_chunk(out.freeze(), same_scope[0].0, &mut slots);
+                self.push_chunk(out.freeze(), scope, &mut slots);
+            }
+            rest = &rest[same_scope..];
+            if self.log_bytes > max_log_bytes {
+                break;
             }
         }
+        if self.log_bytes > max_log_bytes {
+            self.give_up_log(changes, writing.sources);
+        }
+    }
+
+    /// Lets every member in step fall back: more changed at once than the log may hold.
+    fn give_up_log(&mut self, changes: &[Change], sources: &Sources) {
+        let members: SmallVec<[PeerId; 8]> = self.members.keys().copied().collect();
+        for peer in members {
+            if !matches!(self.members.get(&peer), Some(Member::InStep { .. })) {
+                continue;
+            }
+            self.fall_back(peer, changes, sources);
+            if let Some(Member::CatchingUp(catch_up)) = self.members.get_mut(&peer) {
+                for change in changes {
+                    catch_up.note(change, peer, sources);
+                }
+            }
+        }
+        self.trim();
     }
 
     fn push_chunk(&mut self, bytes: Bytes, scope: Scope, slots: &mut Vec<u32>) {
@@ -395,7 +435,7 @@ impl Group {
     }
 
     /// Members that lag too far fall back to their bit sets.
-    fn enforce_log_limit(&mut self, max_bytes: usize, sources: &Sources) {
+    fn enforce_log_limit(&mut self, max_bytes: usize, changes: &[Change], sources: &Sources) {
         while self.log_bytes > max_bytes {
             let start = self.log_start;
             let slowest: Vec<PeerId> = self
@@ -405,7 +445,7 @@ impl Group {
                 .map(|(&peer, _)| peer)
                 .collect();
             for peer in slowest {
-                self.fall_back(peer, sources);
+                self.fall_back(peer, changes, sources);
             }
             self.trim();
             if self.log_start == start {
@@ -542,7 +582,7 @@ impl CatchUp {
             self.ready.push_back(out.freeze());
         }
         let mut items = Vec::new();
-        while items.len() < MAX_DUMP_BATCH_DESTINATIONS {
+        while items.len() < MAX_BATCH_DESTINATIONS {
             let Some(slot) = self.pending.next_from(self.cursor) else {
                 break;
             };
@@ -553,20 +593,36 @@ impl CatchUp {
                 .copied()
                 .unwrap_or(Advertisement::NONE);
             if !new.is_none() && writing.sources.peer(new.source) != Some(peer) {
-                self.sent.insert(slot);
                 items.push((new, slot));
-            } else if self.sent.remove(slot) {
+            } else if self.sent.contains(slot) {
                 items.push((Advertisement::NONE, slot));
             }
         }
-        let full = items.len() == MAX_DUMP_BATCH_DESTINATIONS;
+        let mut full = items.len() == MAX_BATCH_DESTINATIONS;
         items.sort_by_key(|&(advertisement, _)| advertisement);
         let (mut out, mut prefixes) = (BytesMut::new(), Vec::new());
-        let mut writer = encode::writer(session);
+        let (mut writer, mut written) = (encode::writer(session), 0);
         for run in items.chunk_by(|a, b| a.0 == b.0) {
+            if written >= MAX_READY_BYTES {
+                full = true;
+                for &(_, slot) in run {
+                    self.pending.insert(slot);
+                    self.cursor = self.cursor.min(slot);
+                }
+                continue;
+            }
             prefixes.clear();
-            prefixes.extend(run.iter().map(|&(_, slot)| writing.table.prefix(slot)));
+            for &(advertisement, slot) in run {
+                prefixes.push(writing.table.prefix(slot));
+                if advertisement.is_none() {
+                    self.sent.remove(slot);
+                } else {
+                    self.sent.insert(slot);
+                }
+            }
+            let before = out.len();
             write_run(&mut out, &mut writer, run[0].0, &prefixes, writing);
+            written += out.len() - before;
             if out.len() >= CHUNK_BYTES {
                 self.ready.push_back(out.split().freeze());
             }

@@ -9,5 +9,14 @@ pub(super) const GROUP_LOG_BYTES: usize = 4 << 20;
 /// Encoded messages are handed out in pieces of about this size.
 pub(super) const CHUNK_BYTES: usize = 64 << 10;
 
-/// Destinations of one batch of a table dump: what is grouped by attributes and encoded at once.
-pub(super) const MAX_DUMP_BATCH_DESTINATIONS: usize = 16 << 10;
+/// Destinations of one batch of exports or of a table dump: what is grouped by attributes and encoded at once.
+pub(super) const MAX_BATCH_DESTINATIONS: usize = 16 << 10;
+
+/// What is encoded ahead for a member that catches up.
+pub(super) const MAX_READY_BYTES: usize = 256 << 10;
+
+/// Destinations looked at for one page of a listing.
+pub(super) const MAX_PAGE_SCAN_DESTINATIONS: u32 = 64 << 10;
+
+/// Destinations without paths looked at beside those of the flush itself, to forget them.
+pub(super) const MAX_BURY_DESTINATIONS: usize = 1024;

@@ -12,6 +12,7 @@
 //! Polling order after any input: [`Rib::work`] until it says done, [`Rib::flush`] until it says done,
 //! [`Rib::poll_fib`], [`Rib::poll_next_hop_interest`], and [`Rib::poll_transmit`] for every peer whose transport has room.
 
+mod adj_out;
 mod attributes;
 mod bits;
 mod config;
@@ -22,11 +23,13 @@ mod family;
 mod group;
 mod import;
 mod limits;
+mod loc_rib;
 mod next_hop;
 mod query;
 mod source;
 mod table;
 mod view;
+mod walk;
 
 use core::net::IpAddr;
 use std::sync::Arc;

@@ -8,6 +8,7 @@ use super::decision::{Candidate, decide};
 use super::export::{Advertisement, Target, rule_name};
 use super::family::{Common, FamilyRib};
 use super::import::evaluate;
+use super::limits::MAX_PAGE_SCAN_DESTINATIONS;
 use super::source::Life;
 use super::table::{Mark, Path, Refusal};
 use super::view::{
@@ -134,7 +135,11 @@ impl<A: AddressFamily> FamilyRib<A> {
         mut item: impl FnMut(u32) -> Option<T>,
     ) -> Page<T> {
         let mut items = Vec::new();
-        for slot in cursor.0..self.table.slots() {
+        let end = self
+            .table
+            .slots()
+            .min(cursor.0.saturating_add(MAX_PAGE_SCAN_DESTINATIONS));
+        for slot in cursor.0..end {
             if items.len() >= limit {
                 return Page {
                     items,
@@ -143,7 +148,10 @@ impl<A: AddressFamily> FamilyRib<A> {
             }
             items.extend(item(slot));
         }
-        Page { items, next: None }
+        Page {
+            items,
+            next: (end < self.table.slots()).then_some(Cursor(end)),
+        }
     }
 
     fn route(&self, slot: u32, common: &Common) -> Option<RouteView> {

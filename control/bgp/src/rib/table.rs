@@ -94,6 +94,8 @@ pub(super) struct Table<A> {
     /// Destinations by prefix length, so that a search for covering prefixes probes only lengths in use.
     lengths: Box<[u32]>,
     paths: usize,
+    /// Destinations that have a path.
+    occupied: usize,
 }
 
 impl<A: AddressFamily> Table<A> {
@@ -106,6 +108,7 @@ impl<A: AddressFamily> Table<A> {
             spilled: Slab::new(),
             lengths: vec![0; usize::from(A::BITS) + 1].into(),
             paths: 0,
+            occupied: 0,
         }
     }
 
@@ -114,9 +117,9 @@ impl<A: AddressFamily> Table<A> {
         u32::try_from(self.destinations.len()).expect("slots are u32")
     }
 
-    /// Prefixes known.
-    pub(super) fn len(&self) -> usize {
-        self.index.len()
+    /// Prefixes that have a path.
+    pub(super) const fn len(&self) -> usize {
+        self.occupied
     }
 
     pub(super) const fn paths_len(&self) -> usize {
@@ -226,6 +229,7 @@ impl<A: AddressFamily> Table<A> {
             self.spilled[destination.more as usize].push(path);
         } else if destination.only.source == SourceId::NONE {
             destination.only = path;
+            self.occupied += 1;
         } else {
             let paths = vec![destination.only, path];
             destination.more = u32::try_from(self.spilled.insert(paths)).expect("fewer than slots");
@@ -237,6 +241,7 @@ impl<A: AddressFamily> Table<A> {
         let destination = &mut self.destinations[slot as usize];
         self.paths -= 1;
         if destination.more >= FREE {
+            self.occupied -= 1;
             return core::mem::replace(&mut destination.only, Path::EMPTY);
         }
         let paths = &mut self.spilled[destination.more as usize];

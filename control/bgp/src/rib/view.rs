@@ -24,7 +24,8 @@ pub enum RouteFilter {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cursor(pub u32);
 
-/// A page of a listing.
+/// A page of a listing. It may hold less than was asked for, even nothing, and still not be the last one: what is looked at
+/// for one page is limited too.
 #[derive(Clone, Debug)]
 pub struct Page<T> {
     /// Entries.

@@ -1,0 +1,170 @@
+//! The Loc-RIB of a family: which paths are chosen, and where the FIB points.
+
+use core::net::{IpAddr, Ipv4Addr};
+
+use smallvec::SmallVec;
+
+use super::config::PeerKind;
+use super::decision::{Candidate, Decision, decide};
+use super::family::{Common, FamilyRib};
+use super::next_hop::{Members, NO_SET};
+use super::source::Life;
+use super::table::{Mark, Path, Refusal, SourceId};
+use crate::fib::{FibDelta, NextHopSetId};
+use crate::types::AddressFamily;
+
+impl<A: AddressFamily> FamilyRib<A> {
+    /// Chooses among the paths of a destination.
+    pub(super) fn decide(&mut self, slot: u32, common: &mut Common) {
+        let paths = self.table.paths(slot);
+        let had_best = paths.iter().any(|path| path.mark == Mark::Best);
+        let mut marks: SmallVec<[Mark; 8]> = SmallVec::from_elem(Mark::None, paths.len());
+        if let [path] = paths {
+            if self.candidate(path, common).is_some() {
+                marks[0] = Mark::Best;
+            }
+        } else {
+            self.choose(slot, &mut marks, common);
+        }
+        let has_best = marks.contains(&Mark::Best);
+        for (path, mark) in self.table.paths_mut(slot).iter_mut().zip(marks) {
+            path.mark = mark;
+        }
+        self.routes += usize::from(has_best);
+        self.routes -= usize::from(had_best);
+        if common.config.install_routes {
+            self.install(slot, common);
+        }
+    }
+
+    fn choose(&self, slot: u32, marks: &mut [Mark], common: &Common) {
+        let (positions, candidates): (SmallVec<[usize; 8]>, SmallVec<[Candidate<'_>; 8]>) = self
+            .table
+            .paths(slot)
+            .iter()
+            .enumerate()
+            .filter_map(|(position, path)| Some((position, self.candidate(path, common)?)))
+            .unzip();
+        let Some(decision) = decide(&candidates, &common.config) else {
+            return;
+        };
+        marks[positions[decision.best]] = Mark::Best;
+        for index in self.beside(slot, &positions, &candidates, &decision, common) {
+            marks[positions[index]] = Mark::Multipath;
+        }
+    }
+
+    /// Indexes of the candidates that are used beside the best one.
+    fn beside(
+        &self,
+        slot: u32,
+        positions: &[usize],
+        candidates: &[Candidate<'_>],
+        decision: &Decision,
+        common: &Common,
+    ) -> SmallVec<[usize; 8]> {
+        let config = &common.config;
+        let best = &candidates[decision.best];
+        let maximum = if best.external {
+            config.maximum_paths_ebgp
+        } else {
+            config.maximum_paths_ibgp
+        };
+        if best.local || maximum <= 1 {
+            return SmallVec::new();
+        }
+        let paths = self.table.paths(slot);
+        let as_path = |index: usize| {
+            &common
+                .store
+                .attributes(paths[positions[index]].attr)
+                .as_path
+        };
+        let mut equal: SmallVec<[usize; 8]> = (0..candidates.len())
+            .filter(|&index| index != decision.best && decision.is_equal_cost(index))
+            .filter(|&index| config.multipath_relax || as_path(index) == as_path(decision.best))
+            .collect();
+        // Which of too many are used must not depend on the order of arrival.
+        equal.sort_by_key(|&index| (candidates[index].router_id, candidates[index].peer_addr));
+        equal.truncate(usize::from(maximum) - 1);
+        equal
+    }
+
+    /// The path as a candidate, if it is eligible.
+    pub(super) fn candidate<'a>(&self, path: &Path, common: &'a Common) -> Option<Candidate<'a>> {
+        if path.refusal != Refusal::None {
+            return None;
+        }
+        let source = self.sources.of(path.source);
+        if source.life == Life::Dead {
+            return None;
+        }
+        let metric = common.next_hops.metric(common.store.next_hop(path.attr))?;
+        let session = source.session.as_deref();
+        Some(Candidate {
+            rank: common.store.rank(path.attr),
+            local: session.is_none(),
+            external: session.is_some_and(|session| session.kind == PeerKind::External),
+            metric,
+            was_best: path.mark == Mark::Best,
+            router_id: session.map_or(common.config.router_id.0, |session| {
+                session.remote_router_id.0
+            }),
+            peer_addr: session.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |session| {
+                session.remote_addr
+            }),
+        })
+    }
+
+    /// Points the destination at the next hops of its chosen paths.
+    pub(super) fn install(&mut self, slot: u32, common: &mut Common) {
+        let mut members = Members::new();
+        for path in self.table.paths(slot) {
+            if path.mark != Mark::None && path.source != SourceId::LOCAL {
+                members.push(common.store.next_hop(path.attr));
+            }
+        }
+        members.sort_unstable();
+        members.dedup();
+        let old = self.table.destination(slot).set;
+        if old != NO_SET && common.sets.members(old) == Some(&members)
+            || old == NO_SET && members.is_empty()
+        {
+            return;
+        }
+        let new = if members.is_empty() {
+            NO_SET
+        } else {
+            common.sets.acquire(&members, &mut common.next_hops)
+        };
+        if old != NO_SET {
+            common.sets.release(old);
+        }
+        self.table.set_next_hops(slot, new);
+        if self.is_fib.insert(slot) {
+            self.fib.push_back(slot);
+        }
+    }
+
+    /// Moves at most `max` route changes into `delta`.
+    pub(super) fn poll_fib(&mut self, delta: &mut FibDelta, max: usize) {
+        for slot in self.fib.drain(..max.min(self.fib.len())) {
+            self.is_fib.remove(slot);
+            let destination = self.table.destination(slot);
+            let set = (destination.set != NO_SET).then_some(NextHopSetId(destination.set));
+            delta.routes.push((destination.prefix.erase(), set));
+        }
+    }
+
+    pub(super) fn has_fib(&self) -> bool {
+        !self.fib.is_empty()
+    }
+
+    /// The chosen path.
+    pub(super) fn best(&self, slot: u32) -> Option<&Path> {
+        self.table
+            .paths(slot)
+            .iter()
+            .find(|path| path.mark == Mark::Best)
+    }
+}

@@ -7,6 +7,7 @@
 //! 3. [`rib`] keeps paths, decides, and yields [`fib`] changes and UPDATEs; [`origin`] is what this speaker originates.
 //! 4. [`session`] is the state machine of each peer; [`config`] says how it shall behave.
 //! 5. [`speaker`] owns peers and RIB. It is what a shell or a simulation drives.
+//!    [`record`] writes down what happened to one and does it again.
 
 #![forbid(unsafe_code)]
 
@@ -14,6 +15,7 @@ pub mod config;
 pub mod fib;
 pub mod origin;
 pub mod policy;
+pub mod record;
 pub mod rib;
 pub mod session;
 pub mod speaker;

@@ -25,11 +25,8 @@ pub fn sessions_are_up(network: &Network) {
         for view in speaker.neighbors(network.now) {
             let (_, link) = network.owner(view.address).expect("a link address");
             let plan = &network.plan.links[link];
-            let expected = network.is_up(link)
-                && plan
-                    .ends
-                    .iter()
-                    .all(|node| network.nodes[*node].speaker.is_some());
+            let expected =
+                network.is_up(link) && plan.ends.iter().all(|node| network.is_alive(*node));
             assert_eq!(
                 view.state == State::Established,
                 expected,

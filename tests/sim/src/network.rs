@@ -13,6 +13,7 @@ use causeway_bgp::config::{
 use causeway_bgp::fib::{FibDelta, FibNextHop, NextHopSetId};
 use causeway_bgp::origin::Originated;
 use causeway_bgp::policy::{Action, Policy, Rule, Verdict};
+use causeway_bgp::record::{Line, Step};
 use causeway_bgp::rib::{FamilySession, NextHopInterest, NextHopKey, NextHopMode, RibConfig};
 use causeway_bgp::speaker::{
     Input, Link as PathLink, Output, Path, Speaker, SpeakerEvent, inbound_conn,
@@ -156,11 +157,34 @@ pub struct Node {
     pub most_in_flight: usize,
     /// Prefixes removed from its forwarding table so far.
     pub removals: Vec<(Time, Prefix)>,
+    /// What happened to it and what it did, if it is recorded.
+    pub recording: Option<Recording>,
+    /// It reads nothing: what is sent to it stays on the way.
+    pub stuck: bool,
+    puppet: Option<Puppet>,
     timer: Option<Time>,
     tracked: BTreeMap<NextHopKey, Option<u32>>,
+    /// Next hops that it asked about and has had no answer for.
+    asked: Vec<NextHopKey>,
     /// The table from before a graceful restart, until selection resumes.
     incoming: Option<Fib>,
 }
+
+/// What happened to a node, and what it did.
+#[derive(Debug, Default)]
+pub struct Recording {
+    /// The configuration it started from.
+    pub config: Option<SpeakerConfig>,
+    /// The seed it started from.
+    pub seed: u64,
+    /// Every step.
+    pub steps: Vec<Line>,
+    /// Every output.
+    pub outputs: Vec<Output>,
+}
+
+/// Stands in for a speaker: gets whole messages, yields whole messages.
+pub type Puppet = Box<dyn FnMut(&[u8]) -> Vec<Bytes>>;
 
 /// A forwarding table.
 #[derive(Clone, Debug, Default)]
@@ -318,8 +342,12 @@ impl Network {
                     updates_in: BTreeMap::new(),
                     most_in_flight: 0,
                     removals: Vec::new(),
+                    recording: None,
+                    stuck: false,
+                    puppet: None,
                     timer: None,
                     tracked: BTreeMap::new(),
+                    asked: Vec::new(),
                     incoming: None,
                 })
                 .collect(),
@@ -400,6 +428,7 @@ impl Network {
         here.speaker = None;
         here.timer = None;
         here.tracked.clear();
+        here.asked.clear();
         here.incoming = None;
         let mut lost: Vec<_> = self
             .ends
@@ -426,6 +455,28 @@ impl Network {
     pub fn set_originates(&mut self, node: usize, originates: bool) {
         self.plan.nodes[node].originates = originates;
         let originated = self.originated(node);
+        self.input(node, Input::Originate(originated));
+        self.drain(node);
+    }
+
+    /// Records a node from its start on. Before anything runs.
+    pub fn record(&mut self, node: usize) {
+        self.nodes[node].recording = Some(Recording::default());
+    }
+
+    /// Puts a puppet in the place of a node's speaker. Before anything runs.
+    pub fn set_puppet(&mut self, node: usize, puppet: Puppet) {
+        self.nodes[node].puppet = Some(puppet);
+    }
+
+    /// Whether a node has a speaker or a puppet at work.
+    #[must_use]
+    pub fn is_alive(&self, node: usize) -> bool {
+        self.nodes[node].speaker.is_some() || self.nodes[node].puppet.is_some()
+    }
+
+    /// Replaces what a node originates.
+    pub fn originate(&mut self, node: usize, originated: Vec<Originated>) {
         self.input(node, Input::Originate(originated));
         self.drain(node);
     }
@@ -580,6 +631,7 @@ impl Network {
                 node
             }
             Event::Timer { node } => {
+                self.note(node, Step::Timeout);
                 let now = self.now;
                 let here = &mut self.nodes[node];
                 if here.timer.is_some_and(|at| at <= now) {
@@ -641,9 +693,16 @@ impl Network {
     }
 
     fn boot(&mut self, node: usize, graceful: bool) {
+        if self.nodes[node].puppet.is_some() {
+            return;
+        }
         self.seed = self.seed.wrapping_add(1);
-        let speaker = Speaker::new(self.now, self.config(node, graceful), self.seed)
-            .expect("a valid configuration");
+        let config = self.config(node, graceful);
+        if let Some(recording) = &mut self.nodes[node].recording {
+            recording.config = Some(config.clone());
+            recording.seed = self.seed;
+        }
+        let speaker = Speaker::new(self.now, config, self.seed).expect("a valid configuration");
         self.nodes[node].speaker = Some(speaker);
         if graceful {
             self.nodes[node].incoming = Some(Fib::default());
@@ -653,9 +712,7 @@ impl Network {
 
     fn syn(&mut self, from: usize, conn: ConnId, link: usize, to: usize) {
         let delay = self.plan.links[link].delay;
-        let alive = self.links[link].up
-            && self.nodes[to].speaker.is_some()
-            && self.nodes[from].speaker.is_some();
+        let alive = self.links[link].up && self.is_alive(to) && self.is_alive(from);
         if alive {
             self.inbound += 1;
             let accepted = inbound_conn(self.inbound);
@@ -709,11 +766,19 @@ impl Network {
         };
         let peer = end.peer;
         let length = bytes.len();
+        if self.nodes[node].puppet.is_some() {
+            self.puppet_data(node, conn, &bytes);
+            return;
+        }
         let Some(decoder) = &mut end.decoder else {
             end.early.push_back(bytes);
             return;
         };
         end.input.extend_from_slice(&bytes);
+        let recorded = self.nodes[node]
+            .recording
+            .is_some()
+            .then(|| Step::Bytes(conn, bytes[..].into()));
         let mut messages = Vec::new();
         let error = loop {
             match decoder.decode(&mut end.input) {
@@ -722,7 +787,9 @@ impl Network {
                 Err(error) => break Some(error),
             }
         };
-        assert_eq!(error, None, "node {node} cannot decode what its peer sent");
+        if self.nodes[peer.0].puppet.is_none() {
+            assert_eq!(error, None, "node {node} cannot decode what its peer sent");
+        }
         let link = end.link;
         let delay = self.plan.links[link].delay;
         self.push(
@@ -733,6 +800,9 @@ impl Network {
                 bytes: length,
             },
         );
+        if let Some(step) = recorded {
+            self.note(node, step);
+        }
         self.input(
             node,
             Input::Received {
@@ -743,22 +813,72 @@ impl Network {
         );
     }
 
+    fn puppet_data(&mut self, node: usize, conn: ConnId, bytes: &[u8]) {
+        let Some(end) = self.ends.get_mut(&(node, conn)) else {
+            return;
+        };
+        let (peer, delay) = (end.peer, self.plan.links[end.link].delay);
+        self.push(
+            delay,
+            Event::Ack {
+                node: peer.0,
+                conn: peer.1,
+                bytes: bytes.len(),
+            },
+        );
+        let Some(puppet) = &mut self.nodes[node].puppet else {
+            return;
+        };
+        let mut answers = Vec::new();
+        let mut rest = bytes;
+        while let Some(&[high, low]) = rest.get(16..18) {
+            let (message, after) = rest.split_at(u16::from_be_bytes([high, low]).into());
+            answers.extend(puppet(message));
+            rest = after;
+        }
+        for bytes in answers {
+            self.transmit(node, conn, bytes);
+        }
+    }
+
     fn input(&mut self, node: usize, input: Input) {
+        if let Some(step) = Step::of(&input) {
+            self.note(node, step);
+        }
         if let Some(speaker) = &mut self.nodes[node].speaker {
             speaker.handle(self.now, input);
         }
     }
 
-    /// Carries out what a node wants done.
+    fn note(&mut self, node: usize, step: Step) {
+        let at = self.now;
+        if let Some(recording) = &mut self.nodes[node].recording {
+            recording.steps.push(Line { at, step });
+        }
+    }
+
+    /// Carries out what a node wants done. What it asks for on the way is answered when it has said all.
     fn drain(&mut self, node: usize) {
         loop {
-            let Some(speaker) = &mut self.nodes[node].speaker else {
-                return;
-            };
-            let Some(output) = speaker.poll_output(self.now) else {
+            self.note(node, Step::Poll);
+            while let Some(speaker) = &mut self.nodes[node].speaker {
+                let Some(output) = speaker.poll_output(self.now) else {
+                    break;
+                };
+                if let Some(recording) = &mut self.nodes[node].recording {
+                    recording.outputs.push(output.clone());
+                }
+                self.carry_out(node, output);
+            }
+            let asked = core::mem::take(&mut self.nodes[node].asked);
+            if asked.is_empty() {
                 break;
-            };
-            self.carry_out(node, output);
+            }
+            for key in asked {
+                let metric = self.metric(node, key.addr);
+                self.nodes[node].tracked.insert(key, metric);
+                self.input(node, Input::NextHop { key, metric });
+            }
         }
         let here = &mut self.nodes[node];
         let next = here.speaker.as_ref().and_then(Speaker::poll_timeout);
@@ -845,6 +965,9 @@ impl Network {
             self.last_activity = self.now;
             *self.nodes[peer.0].updates_in.entry(link).or_default() += updates;
         }
+        if self.nodes[peer.0].stuck {
+            return;
+        }
         let delay = self.plan.links[link].delay;
         self.push(
             delay,
@@ -872,13 +995,11 @@ impl Network {
 
     fn track(&mut self, node: usize, interest: NextHopInterest) {
         match interest {
-            NextHopInterest::Track(key) => {
-                let metric = self.metric(node, key.addr);
-                self.nodes[node].tracked.insert(key, metric);
-                self.input(node, Input::NextHop { key, metric });
-            }
+            NextHopInterest::Track(key) => self.nodes[node].asked.push(key),
             NextHopInterest::Release(key) => {
-                self.nodes[node].tracked.remove(&key);
+                let here = &mut self.nodes[node];
+                here.tracked.remove(&key);
+                here.asked.retain(|asked| *asked != key);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 
 use super::error::{MessageError, Reaction};
 use super::negotiated::{Negotiated, SessionKind};
@@ -128,8 +128,9 @@ impl Decoder {
                 input.reserve(header.length - input.len());
                 return Ok(None);
             }
-            let message = input.split_to(header.length);
-            if let Some(decoded) = self.message(header.kind, &message)? {
+            let decoded = self.message(header.kind, &input[..header.length]);
+            input.advance(header.length);
+            if let Some(decoded) = decoded? {
                 return Ok(Some(decoded));
             }
         }

@@ -1,0 +1,11 @@
+//! What the codec tests and the fuzz targets share.
+//!
+//! - [`targets`]: one function per fuzz target. It takes arbitrary bytes and panics if a property does not hold.
+//! - [`mutate`]: a plain deterministic loop over mutated seeds, for machines without cargo-fuzz.
+//! - [`session`]: decoders that have seen an OPEN.
+
+#![forbid(unsafe_code)]
+
+pub mod mutate;
+pub mod session;
+pub mod targets;

@@ -1,0 +1,122 @@
+//! A plain deterministic fuzzing loop: pick a seed, change it a little, run the target. Slower to find its way than
+//! coverage-guided fuzzing, but it needs nothing but the stable toolchain and is the same everywhere.
+
+use std::time::{Duration, Instant};
+
+/// Longest input in bytes.
+const MAX_INPUT_BYTES: usize = 8192;
+/// Most changes to one input.
+const MAX_CHANGES: u64 = 8;
+
+/// What a run did.
+#[derive(Clone, Copy, Debug)]
+pub struct Report {
+    /// Executions of the target.
+    pub executions: u64,
+    /// Time it took.
+    pub elapsed: Duration,
+}
+
+impl Report {
+    /// Executions per second.
+    #[must_use]
+    pub fn per_second(&self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "shown to people")]
+        let executions = self.executions as f64;
+        executions / self.elapsed.as_secs_f64().max(1e-9)
+    }
+}
+
+/// Runs the target on mutated seeds. The inputs are a function of the corpus and the seed.
+pub fn run(target: fn(&[u8]), corpus: &[Vec<u8>], executions: u64, seed: u64) -> Report {
+    let start = Instant::now();
+    let mut random = Random::new(seed);
+    let mut input = Vec::new();
+    for _ in 0..executions {
+        input.clear();
+        if let Some(base) = random.pick(corpus) {
+            input.extend_from_slice(base);
+        }
+        for _ in 0..=random.below(MAX_CHANGES) {
+            change(&mut input, corpus, &mut random);
+        }
+        input.truncate(MAX_INPUT_BYTES);
+        target(&input);
+    }
+    Report {
+        executions,
+        elapsed: start.elapsed(),
+    }
+}
+
+fn change(input: &mut Vec<u8>, corpus: &[Vec<u8>], random: &mut Random) {
+    // Values at which lengths and codes change their meaning.
+    const INTERESTING: [u8; 12] = [0, 1, 2, 3, 4, 8, 16, 24, 32, 33, 128, 255];
+
+    let at = random.index(input.len() + 1);
+    match random.below(8) {
+        0 => input.insert(at, random.byte()),
+        1 if at < input.len() => {
+            input.remove(at);
+        }
+        2 if at < input.len() => input[at] ^= 1 << random.below(8),
+        3 if at < input.len() => input[at] = random.byte(),
+        4 if at < input.len() => input[at] = INTERESTING[random.index(INTERESTING.len())],
+        5 if at < input.len() => {
+            input[at] = input[at].wrapping_add(1).wrapping_sub(random.byte() & 2)
+        }
+        // A piece of this input or of another one, somewhere else.
+        6 => {
+            let other = random.pick(corpus).unwrap_or(input);
+            let from = random.index(other.len() + 1);
+            let length = random.index((other.len() - from).min(64) + 1);
+            let piece = other[from..from + length].to_vec();
+            input.splice(at..at, piece);
+        }
+        7 => {
+            let end = at + random.index((input.len() - at).min(64) + 1);
+            input.drain(at..end);
+        }
+        _ => {}
+    }
+}
+
+/// SplitMix64: small, good enough, the same everywhere.
+struct Random(u64);
+
+impl Random {
+    fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the remainder is below a usize"
+    )]
+    fn index(&mut self, limit: usize) -> usize {
+        (self.next() % limit as u64) as usize
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.next().to_be_bytes()[0]
+    }
+
+    fn pick<'a>(&mut self, corpus: &'a [Vec<u8>]) -> Option<&'a Vec<u8>> {
+        if corpus.is_empty() {
+            return None;
+        }
+        corpus.get(self.index(corpus.len()))
+    }
+}

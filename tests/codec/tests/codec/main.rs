@@ -1,0 +1,7 @@
+//! The BGP codec against itself and against others.
+
+mod differential;
+mod fuzz;
+mod round_trip;
+mod strategies;
+mod vectors;

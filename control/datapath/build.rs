@@ -1,0 +1,25 @@
+//! Puts the eBPF object that `cargo xtask build-ebpf` made where the crate can embed it.
+//!
+//! A missing object doesn't fail the build: checks, lints and the tests of other crates need neither the object nor
+//! bpf-linker. An empty one is embedded instead, and `Datapath::load` then names the command.
+
+use std::path::PathBuf;
+use std::{env, fs};
+
+const OBJECT: &str = "target/ebpf/causeway.o";
+
+fn main() {
+    let manifest_dir = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo"));
+    let out_dir = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo"));
+    let object = manifest_dir.join("../..").join(OBJECT);
+    println!("cargo::rerun-if-changed={}", object.display());
+    println!("cargo::rerun-if-changed=build.rs");
+    let bytes = fs::read(&object).unwrap_or_else(|error| {
+        println!(
+            "cargo::warning={OBJECT}: {error}; run `cargo xtask build-ebpf` and build again for a \
+             daemon that can forward"
+        );
+        Vec::new()
+    });
+    fs::write(out_dir.join("causeway.o"), bytes).expect("OUT_DIR is writable");
+}

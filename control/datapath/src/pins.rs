@@ -1,0 +1,199 @@
+//! Pinned maps: which of them still fit this program.
+//!
+//! aya takes any map that it finds pinned, whatever its type, sizes or meaning. So each is checked first against the
+//! catalogue, and by the layout hash that the `layout` map keeps; one that doesn't fit is unpinned and made anew.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use causeway_maps::MapSpec;
+use causeway_maps::catalogue::{ALL, LAYOUT};
+
+use crate::error::Error;
+use crate::sys;
+
+/// Where pins are unless told otherwise.
+pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/causeway";
+
+/// A pinned map that did not fit and was replaced by an empty one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recreated {
+    /// Map.
+    pub map: &'static str,
+    /// What differs.
+    pub reason: String,
+}
+
+/// Directory of the pins, locked for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct PinDir {
+    path: PathBuf,
+    _lock: OwnedFd,
+}
+
+impl PinDir {
+    /// Makes the directory if need be and locks it.
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        let links = path.join("links");
+        fs::create_dir_all(&links).map_err(Error::system(format!("mkdir {}", links.display())))?;
+        let lock: OwnedFd = fs::File::open(path)
+            .map_err(Error::system(format!("open {}", path.display())))?
+            .into();
+        let locked = sys::try_lock(lock.as_fd())
+            .map_err(Error::system(format!("lock {}", path.display())))?;
+        if !locked {
+            return Err(Error::InUse {
+                dir: path.to_owned(),
+            });
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            _lock: lock,
+        })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn map(&self, spec: &MapSpec) -> PathBuf {
+        self.path.join(spec.name)
+    }
+
+    pub(crate) fn links(&self) -> PathBuf {
+        self.path.join("links")
+    }
+
+    /// Unpins the maps that don't fit, and says which and why.
+    pub(crate) fn discard_misfits(&self) -> Result<Vec<Recreated>, Error> {
+        let hashes = self.recorded_hashes()?;
+        let mut recreated = Vec::new();
+        for (position, spec) in ALL.iter().enumerate() {
+            let path = self.map(spec);
+            let Some(map) = open_if_pinned(&path)? else {
+                continue;
+            };
+            let misfit = shape_misfit(map.as_fd(), spec)
+                .map_err(Error::system(format!(
+                    "reading the facts of map {}",
+                    path.display()
+                )))?
+                .or_else(|| layout_misfit(hashes.get(position).copied().unwrap_or(0), spec));
+            if let Some(reason) = misfit {
+                fs::remove_file(&path)
+                    .map_err(Error::system(format!("unpinning {}", path.display())))?;
+                recreated.push(Recreated {
+                    map: spec.name,
+                    reason,
+                });
+            }
+        }
+        Ok(recreated)
+    }
+
+    /// The hashes that the pinned maps were made with, by position in the catalogue; none if that is not known.
+    fn recorded_hashes(&self) -> Result<Vec<u64>, Error> {
+        let path = self.map(&LAYOUT);
+        let Some(map) = open_if_pinned(&path)? else {
+            return Ok(Vec::new());
+        };
+        let action = || format!("reading {}", path.display());
+        if shape_misfit(map.as_fd(), &LAYOUT)
+            .map_err(Error::system(action()))?
+            .is_some()
+        {
+            return Ok(Vec::new());
+        }
+        let positions = 0..LAYOUT.max_entries;
+        let hashes = positions.map(|position| {
+            let mut hash = [0; 8];
+            sys::lookup(map.as_fd(), &position.to_ne_bytes(), &mut hash)
+                .map(|_found| u64::from_ne_bytes(hash))
+        });
+        hashes
+            .collect::<io::Result<_>>()
+            .map_err(Error::system(action()))
+    }
+
+    /// Records the hashes of this program's maps in `layout`.
+    pub(crate) fn record_hashes(layout: BorrowedFd<'_>) -> Result<(), Error> {
+        for (position, spec) in (0_u32..).zip(ALL) {
+            sys::update(
+                layout,
+                &position.to_ne_bytes(),
+                &spec.layout_hash.to_ne_bytes(),
+            )
+            .map_err(Error::system(format!(
+                "recording the layout of map {}",
+                spec.name
+            )))?;
+        }
+        Ok(())
+    }
+
+    /// Removes every pin of ours, which detaches the programs and frees the maps.
+    pub(crate) fn remove(self) -> Result<(), Error> {
+        // Links first: with its maps unpinned a program would forward on from what it holds.
+        let links = self.links();
+        let pins = ALL.iter().map(|spec| self.map(spec));
+        for path in list(&links)?.into_iter().chain(pins) {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::system(format!("unpinning {}", path.display()))(
+                        error,
+                    ));
+                }
+                _ => {}
+            }
+        }
+        for dir in [&links, &self.path] {
+            fs::remove_dir(dir).map_err(Error::system(format!("rmdir {}", dir.display())))?;
+        }
+        Ok(())
+    }
+}
+
+/// Files of a directory.
+pub(crate) fn list(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let entries = fs::read_dir(dir).and_then(|entries| {
+        entries
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<io::Result<Vec<_>>>()
+    });
+    entries.map_err(Error::system(format!("listing {}", dir.display())))
+}
+
+fn open_if_pinned(path: &Path) -> Result<Option<OwnedFd>, Error> {
+    match sys::open_pin(path) {
+        Ok(map) => Ok(Some(map)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::system(format!("opening {}", path.display()))(error)),
+    }
+}
+
+fn shape_misfit(map: BorrowedFd<'_>, spec: &MapSpec) -> io::Result<Option<String>> {
+    let info = sys::map_info(map)?;
+    let facts = [
+        ("type", info.type_, spec.kind as u32),
+        ("key size", info.key_size, spec.key_size),
+        ("value size", info.value_size, spec.value_size),
+        ("capacity", info.max_entries, spec.max_entries),
+        ("flags", info.map_flags & !KERNEL_SET_FLAGS, spec.flags),
+    ];
+    let differing = facts.into_iter().find(|(_, pinned, ours)| pinned != ours);
+    Ok(differing.map(|(fact, pinned, ours)| format!("its {fact} was {pinned} and is now {ours}")))
+}
+
+/// `BPF_F_RDONLY_PROG`, which the kernel adds to device maps by itself: programs only redirect by them.
+const KERNEL_SET_FLAGS: u32 = 1 << 7;
+
+fn layout_misfit(recorded: u64, spec: &MapSpec) -> Option<String> {
+    (recorded != spec.layout_hash).then(|| {
+        format!(
+            "its layout was {recorded:016x} and is now {:016x}",
+            spec.layout_hash
+        )
+    })
+}

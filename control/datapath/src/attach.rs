@@ -81,6 +81,10 @@ pub(crate) fn attach(
             limit: MAX_IFINDEX,
         });
     }
+    // The kernel's own answer to a missing interface is EINVAL, which could be anything.
+    if !sys::interface_exists(ifindex) {
+        return Err(Error::NoInterface { interface, ifindex });
+    }
     for existing in [XdpMode::Native, XdpMode::Generic] {
         let pin = pin_path(links, ifindex, existing);
         if !pin.exists() {
@@ -237,14 +241,18 @@ fn refused(error: ProgramError, interface: &str, ifindex: u32, mode: XdpMode) ->
         ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
         _ => None,
     };
-    match errno {
-        Some(libc::ENODEV) => Error::NoInterface { interface, ifindex },
-        Some(libc::EBUSY | libc::EEXIST) => Error::Occupied { interface },
-        Some(errno) if mode == XdpMode::Native => Error::NoNativeXdp {
+    match (errno, mode) {
+        (Some(libc::ENODEV), _) => Error::NoInterface { interface, ifindex },
+        (Some(libc::EBUSY | libc::EEXIST), _) => Error::Occupied { interface },
+        (Some(errno), XdpMode::Native) => Error::NoNativeXdp {
             interface,
             source: io::Error::from_raw_os_error(errno),
         },
-        _ => Error::Attach {
+        (None, XdpMode::Native) => Error::NoNativeXdp {
+            interface,
+            source: io::Error::other(error.to_string()),
+        },
+        (_, XdpMode::Generic) => Error::Attach {
             interface,
             source: error.into(),
         },

@@ -7,6 +7,8 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use causeway_maps::MapSpec;
 use causeway_maps::catalogue::{ALL, LAYOUT};
@@ -16,6 +18,10 @@ use crate::sys;
 
 /// Where pins are unless told otherwise.
 pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/causeway";
+
+/// How long to wait for a predecessor that is just ending; a killed process keeps its lock until the kernel has freed it.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+const LOCK_RETRY: Duration = Duration::from_millis(20);
 
 /// A pinned map that did not fit and was replaced by an empty one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,12 +47,16 @@ impl PinDir {
         let lock: OwnedFd = fs::File::open(path)
             .map_err(Error::system(format!("open {}", path.display())))?
             .into();
-        let locked = sys::try_lock(lock.as_fd())
-            .map_err(Error::system(format!("lock {}", path.display())))?;
-        if !locked {
-            return Err(Error::InUse {
-                dir: path.to_owned(),
-            });
+        let give_up = Instant::now() + LOCK_WAIT;
+        while !sys::try_lock(lock.as_fd())
+            .map_err(Error::system(format!("lock {}", path.display())))?
+        {
+            if Instant::now() >= give_up {
+                return Err(Error::InUse {
+                    dir: path.to_owned(),
+                });
+            }
+            thread::sleep(LOCK_RETRY);
         }
         Ok(Self {
             path: path.to_owned(),

@@ -246,6 +246,13 @@ pub(crate) fn lookup_batch(
     }
 }
 
+/// Whether an interface has this index, in this network namespace.
+pub(crate) fn interface_exists(ifindex: u32) -> bool {
+    let mut name = [0; libc::IF_NAMESIZE];
+    // SAFETY: the buffer has the size that the call demands.
+    !unsafe { libc::if_indextoname(ifindex, name.as_mut_ptr()) }.is_null()
+}
+
 /// `uname -r`.
 pub(crate) fn kernel_release() -> Box<CStr> {
     // SAFETY: zero is valid for the struct's byte arrays, and uname only writes zero-terminated strings into it.

@@ -1,0 +1,344 @@
+//! The datapath crate against the real kernel: pins, layouts, batches, links.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use bytemuck::Zeroable;
+use causeway_datapath::{AttachMode, Datapath, Error, LoadOptions, OBJECT, XdpMode};
+use causeway_maps::catalogue::{LAYOUT, MAX_IFINDEX, NEXT_HOPS};
+use causeway_maps::{Group, GroupId, NextHop, NextHopId, Reason, RouteKey4, RouteKey6};
+use causeway_plan::Op;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use support::Lab;
+
+/// Calls `work` in a node with two interfaces joined to each other, with a BPF file system that nobody else sees.
+fn on_a_host(work: impl FnOnce(&Path) -> Result<()> + Send) {
+    Lab::test(|lab| {
+        let host = lab.node("host")?;
+        host.link("up0", &host, "up1")?;
+        let bpffs = host.dir().join("bpf");
+        std::fs::create_dir_all(&bpffs)?;
+        host.enter(|| {
+            unshare(CloneFlags::CLONE_NEWNS)?;
+            let none = None::<&str>;
+            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+            mount(Some("bpf"), &bpffs, Some("bpf"), MsFlags::empty(), none)
+                .context("cannot mount a BPF file system")?;
+            work(&bpffs)
+        })?
+    });
+}
+
+fn options(bpffs: &Path) -> LoadOptions<'static> {
+    LoadOptions {
+        pin_dir: bpffs.join("causeway"),
+        ..LoadOptions::default()
+    }
+}
+
+fn ifindex(interface: &str) -> Result<u32> {
+    Ok(nix::net::if_::if_nametoindex(interface)?)
+}
+
+fn route4(n: u32) -> (RouteKey4, GroupId) {
+    (
+        RouteKey4 {
+            prefix_len: 32,
+            addr: (0x0a00_0000 + n).to_be_bytes(),
+        },
+        GroupId(2 + n % 7),
+    )
+}
+
+fn route6(n: u128) -> (RouteKey6, GroupId) {
+    let addr = (0x2001_0db8 << 96) + (n << 64);
+    (
+        RouteKey6 {
+            prefix_len: 64,
+            addr: addr.to_be_bytes(),
+        },
+        GroupId(2),
+    )
+}
+
+/// One of each kind of entry.
+fn some_of_everything() -> Vec<Op> {
+    let mut group = Group::zeroed();
+    group.member_count = 1;
+    group.members[0] = 5;
+    let next_hop = NextHop {
+        ifindex: 1,
+        mtu: 1500,
+        flags: 1,
+        dst_mac: [1; 6],
+        src_mac: [2; 6],
+    };
+    vec![
+        Op::PutNextHop(NextHopId(5), next_hop),
+        Op::PutGroup(GroupId(2), Box::new(group)),
+        Op::PutRoutes4(vec![route4(1), route4(2)]),
+        Op::PutRoutes6(vec![route6(1)]),
+    ]
+}
+
+#[test]
+fn entries_and_programs_outlive_the_process_and_are_replaced_in_place() {
+    on_a_host(|bpffs| {
+        let options = options(bpffs);
+        let up0 = ifindex("up0")?;
+        let mut first = Datapath::load(&options)?;
+        ensure!(
+            first.recreated().is_empty(),
+            "nothing was there to be recreated"
+        );
+        let attachment = first.attach("up0", up0, AttachMode::Native)?;
+        ensure!(attachment.mode == XdpMode::Native && !attachment.replaced);
+        for op in &some_of_everything() {
+            first.apply(op)?;
+        }
+        let before = first.dump()?;
+        ensure!(before.routes4.len() == 2 && before.routes6.len() == 1 && before.groups.len() == 1);
+        drop(first);
+
+        let mut second = Datapath::load(&options)?;
+        ensure!(
+            second.recreated().is_empty(),
+            "the same layout was recreated"
+        );
+        ensure!(second.dump()? == before, "entries were lost");
+        ensure!(
+            second.attached()? == [(up0, XdpMode::Native)],
+            "the program was detached"
+        );
+        let attachment = second.attach("up0", up0, AttachMode::Auto)?;
+        ensure!(
+            attachment.replaced,
+            "the program was attached a second time"
+        );
+        second.detach(up0)?;
+        ensure!(second.attached()?.is_empty());
+
+        let pins = second.pin_dir().to_owned();
+        second.unload()?;
+        ensure!(!pins.exists(), "pins are left");
+        Ok(())
+    });
+}
+
+#[test]
+fn applying_twice_is_the_same_as_once_and_removal_leaves_nothing() {
+    on_a_host(|bpffs| {
+        let mut datapath = Datapath::load(&options(bpffs))?;
+        for op in some_of_everything().iter().chain(&some_of_everything()) {
+            datapath.apply(op)?;
+        }
+        let lo = ifindex("lo")?;
+        datapath.apply(&Op::PutTxPort(lo))?;
+        ensure!(datapath.dump()?.tx_ports == [lo]);
+        let removals = [
+            Op::DeleteRoutes4(vec![route4(1).0, route4(2).0, route4(3).0]),
+            Op::DeleteRoutes6(vec![route6(1).0]),
+            Op::ClearGroup(GroupId(2)),
+            Op::ClearNextHop(NextHopId(5)),
+            Op::ClearTxPort(lo),
+        ];
+        for op in removals.iter().chain(&removals) {
+            datapath.apply(op)?;
+        }
+        ensure!(datapath.dump()? == causeway_datapath::Dump::default());
+        Ok(())
+    });
+}
+
+#[test]
+fn a_hundred_thousand_routes_arrive_whole_in_both_families() {
+    on_a_host(|bpffs| {
+        let mut datapath = Datapath::load(&options(bpffs))?;
+        let routes4: Vec<_> = (0..100_000).map(route4).collect();
+        let routes6: Vec<_> = (0..100_000).map(route6).collect();
+        datapath.apply(&Op::PutRoutes4(routes4.clone()))?;
+        datapath.apply(&Op::PutRoutes6(routes6.clone()))?;
+        let dump = datapath.dump()?;
+        ensure!(dump.routes4 == routes4.iter().copied().collect());
+        ensure!(dump.routes6 == routes6.iter().copied().collect());
+        // Every other one, among them some that never were there.
+        let odd = (1..120_000).step_by(2).map(|n| route4(n).0).collect();
+        datapath.apply(&Op::DeleteRoutes4(odd))?;
+        let even = routes4.iter().copied().step_by(2).collect();
+        ensure!(datapath.dump()?.routes4 == even);
+        Ok(())
+    });
+}
+
+#[test]
+fn an_entry_that_the_kernel_refuses_is_named_and_the_others_are_written() {
+    on_a_host(|bpffs| {
+        let mut datapath = Datapath::load(&options(bpffs))?;
+        let impossible = RouteKey4 {
+            prefix_len: 33,
+            addr: [10, 9, 9, 9],
+        };
+        let routes = vec![route4(1), (impossible, GroupId(2)), route4(2)];
+        let error = datapath.apply(&Op::PutRoutes4(routes)).unwrap_err();
+        ensure!(
+            error.map == "routes4" && error.failures.len() == 1,
+            "{error}"
+        );
+        ensure!(error.failures[0].key == bytemuck::bytes_of(&impossible));
+        ensure!(datapath.dump()?.routes4.len() == 2);
+
+        let beyond = NextHopId(NEXT_HOPS.max_entries);
+        let error = datapath
+            .apply(&Op::PutNextHop(beyond, NextHop::zeroed()))
+            .unwrap_err();
+        ensure!(error.failures[0].is_full(), "{error}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_map_of_another_layout_is_made_anew_and_the_others_stay() {
+    on_a_host(|bpffs| {
+        let options = options(bpffs);
+        let mut datapath = Datapath::load(&options)?;
+        for op in &some_of_everything() {
+            datapath.apply(op)?;
+        }
+        drop(datapath);
+
+        // As an older release would have left it: another hash for `groups`, and a map of another type in a pin's place.
+        let position = causeway_maps::catalogue::ALL
+            .iter()
+            .position(|spec| spec.name == "groups");
+        let position = u32::try_from(position.context("no groups")?)?;
+        let layout = options.pin_dir.join(LAYOUT.name);
+        bpftool(
+            &["map", "update", "pinned"],
+            &layout,
+            &update_words(position),
+        )?;
+        let routes6 = options.pin_dir.join("routes6");
+        std::fs::remove_file(&routes6)?;
+        let words = [
+            "type", "hash", "key", "4", "value", "4", "entries", "8", "name", "routes6",
+        ];
+        bpftool(&["map", "create"], &routes6, &words.map(String::from))?;
+
+        let datapath = Datapath::load(&options)?;
+        let recreated: Vec<_> = datapath.recreated().iter().map(|map| map.map).collect();
+        ensure!(
+            recreated == ["routes6", "groups"],
+            "{:?}",
+            datapath.recreated()
+        );
+        let dump = datapath.dump()?;
+        ensure!(dump.groups.is_empty() && dump.routes6.is_empty());
+        ensure!(dump.routes4.len() == 2 && dump.next_hops.len() == 1);
+        Ok(())
+    });
+}
+
+fn update_words(position: u32) -> Vec<String> {
+    let bytes = |bytes: &[u8]| bytes.iter().map(u8::to_string).collect::<Vec<_>>();
+    let key = bytes(&position.to_ne_bytes());
+    let value = bytes(&1_u64.to_ne_bytes());
+    [vec!["key".into()], key, vec!["value".into()], value].concat()
+}
+
+fn bpftool(verb: &[&str], path: &Path, words: &[String]) -> Result<()> {
+    let output = std::process::Command::new("bpftool")
+        .args(verb)
+        .arg(path)
+        .args(words)
+        .output()
+        .context("bpftool does not start; `cargo xtask setup` installs it")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "bpftool {verb:?}: {said}");
+    Ok(())
+}
+
+#[test]
+fn a_second_process_is_told_that_the_pins_are_in_use() {
+    on_a_host(|bpffs| {
+        let options = options(bpffs);
+        let _first = Datapath::load(&options)?;
+        let error = Datapath::load(&options).unwrap_err();
+        ensure!(matches!(error, Error::InUse { .. }), "{error}");
+        ensure!(error.to_string().contains("--bpffs"), "{error}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_failed_attach_is_one_sentence_that_names_the_interface() {
+    on_a_host(|bpffs| {
+        let mut datapath = Datapath::load(&options(bpffs))?;
+        let gone = datapath
+            .attach("gone0", 4_000, AttachMode::Auto)
+            .unwrap_err();
+        ensure!(matches!(gone, Error::NoInterface { .. }), "{gone}");
+        ensure!(gone.to_string().contains("gone0"), "{gone}");
+        let large = datapath
+            .attach("late0", MAX_IFINDEX, AttachMode::Auto)
+            .unwrap_err();
+        ensure!(matches!(large, Error::IfindexTooLarge { .. }), "{large}");
+
+        let mut other = Datapath::load(&LoadOptions {
+            pin_dir: bpffs.join("another"),
+            ..LoadOptions::default()
+        })?;
+        let up0 = ifindex("up0")?;
+        other.attach("up0", up0, AttachMode::Auto)?;
+        let occupied = datapath.attach("up0", up0, AttachMode::Auto).unwrap_err();
+        ensure!(matches!(occupied, Error::Occupied { .. }), "{occupied}");
+        ensure!(occupied.to_string().contains("xdp off"), "{occupied}");
+        Ok(())
+    });
+}
+
+#[test]
+fn what_cannot_be_loaded_says_what_to_do() {
+    on_a_host(|bpffs| {
+        ensure!(!OBJECT.is_empty(), "{}", Error::NoObject);
+        let elsewhere = LoadOptions {
+            pin_dir: PathBuf::from("/proc/pins"),
+            ..options(bpffs)
+        };
+        let error = Datapath::load(&elsewhere).unwrap_err();
+        ensure!(matches!(error, Error::NotBpffs { .. }), "{error}");
+        let empty = LoadOptions {
+            object: Vec::new().into(),
+            ..options(bpffs)
+        };
+        let error = Datapath::load(&empty).unwrap_err();
+        ensure!(
+            error.to_string().contains("cargo xtask build-ebpf"),
+            "{error}"
+        );
+        let garbage = LoadOptions {
+            object: vec![0; 64].into(),
+            ..options(bpffs)
+        };
+        let error = Datapath::load(&garbage).unwrap_err();
+        ensure!(matches!(error, Error::Load(_)), "{error}");
+        // None of them left anything in the way.
+        Datapath::load(&options(bpffs))?;
+        Ok(())
+    });
+}
+
+#[test]
+fn counters_begin_at_zero_and_name_every_reason() {
+    on_a_host(|bpffs| {
+        let datapath = Datapath::load(&options(bpffs))?;
+        let counters = datapath.counters()?;
+        ensure!(counters.len() == Reason::ALL.len());
+        ensure!(
+            counters
+                .iter()
+                .all(|(_, counter)| counter.packets == 0 && counter.bytes == 0)
+        );
+        Ok(())
+    });
+}

@@ -9,11 +9,14 @@ use std::{env, fs};
 const OBJECT: &str = "target/ebpf/causeway.o";
 
 fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    if env::var_os("CARGO_FEATURE_EMBEDDED_OBJECT").is_none() {
+        return;
+    }
     let manifest_dir = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo"));
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo"));
     let object = manifest_dir.join("../..").join(OBJECT);
     println!("cargo::rerun-if-changed={}", object.display());
-    println!("cargo::rerun-if-changed=build.rs");
     let bytes = fs::read(&object).unwrap_or_else(|error| {
         println!(
             "cargo::warning={OBJECT}: {error}; run `cargo xtask build-ebpf` and build again for a \

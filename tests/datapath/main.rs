@@ -33,7 +33,7 @@ fn on_a_host(work: impl FnOnce(&Path) -> Result<()> + Send) {
 fn options(bpffs: &Path) -> LoadOptions<'static> {
     LoadOptions {
         pin_dir: bpffs.join("causeway"),
-        ..LoadOptions::default()
+        object: OBJECT.into(),
     }
 }
 
@@ -286,7 +286,7 @@ fn a_failed_attach_is_one_sentence_that_names_the_interface() {
 
         let mut other = Datapath::load(&LoadOptions {
             pin_dir: bpffs.join("another"),
-            ..LoadOptions::default()
+            ..options(bpffs)
         })?;
         let up0 = ifindex("up0")?;
         other.attach("up0", up0, AttachMode::Auto)?;

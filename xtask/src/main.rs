@@ -4,6 +4,7 @@ mod bench;
 mod build_ebpf;
 mod demo;
 mod lint;
+mod load;
 mod setup;
 mod test;
 mod workspace;
@@ -29,6 +30,10 @@ enum Verb {
     BuildEbpf,
     /// Show it in network namespaces: FRR and BIRD announce, XDP forwards, a link is cut
     Demo(demo::Args),
+    /// Load the programs, pin their maps and attach XDP to an interface, without the daemon
+    Load(load::Args),
+    /// Detach XDP everywhere and remove the pins
+    Unload(load::PinArgs),
     /// Run the suites; the last line says how many checks passed and failed
     Test(test::Args),
     /// Measure us and a reference side by side; the last line says how many goals are met
@@ -42,6 +47,8 @@ fn main() -> ExitCode {
         Verb::Setup(args) => setup::run(args),
         Verb::BuildEbpf => build_ebpf::run(),
         Verb::Demo(args) => demo::run(&args),
+        Verb::Load(args) => load::run(&args),
+        Verb::Unload(args) => load::unload(&args),
         Verb::Test(args) => test::run(args),
         Verb::Bench(args) => bench::run(args),
         Verb::Lint => lint::run(),

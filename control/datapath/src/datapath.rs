@@ -18,7 +18,7 @@ use causeway_plan::Op;
 use crate::attach::{self, AttachMode, Attachment, XdpMode};
 use crate::dump::{self, Dump};
 use crate::error::{ApplyError, Error, KeyFailure};
-use crate::pins::{DEFAULT_PIN_DIR, PinDir, Recreated};
+use crate::pins::{PinDir, Recreated};
 use crate::preflight::check_host;
 use crate::sys;
 
@@ -31,18 +31,9 @@ const BATCH_ENTRIES: usize = 4_096;
 pub struct LoadOptions<'a> {
     /// Directory of the pins, on a BPF file system. Made if absent.
     pub pin_dir: PathBuf,
-    /// The eBPF object.
+    /// The eBPF object, 8-byte aligned: that of the feature `embedded-object`, or the file that
+    /// `cargo xtask build-ebpf` wrote.
     pub object: Cow<'a, [u8]>,
-}
-
-impl Default for LoadOptions<'_> {
-    /// The embedded object, pinned in [`DEFAULT_PIN_DIR`].
-    fn default() -> Self {
-        Self {
-            pin_dir: DEFAULT_PIN_DIR.into(),
-            object: Cow::Borrowed(crate::OBJECT),
-        }
-    }
 }
 
 /// The kernel side: maps, and the programs that use them.

@@ -21,6 +21,7 @@ mod attach;
 mod datapath;
 mod dump;
 mod error;
+#[cfg(feature = "embedded-object")]
 mod object;
 mod pins;
 mod preflight;
@@ -30,6 +31,7 @@ pub use attach::{AttachMode, Attachment, XdpMode};
 pub use datapath::{Datapath, LoadOptions, MapUsage};
 pub use dump::Dump;
 pub use error::{ApplyError, Error, KeyFailure};
+#[cfg(feature = "embedded-object")]
 pub use object::OBJECT;
 pub use pins::{DEFAULT_PIN_DIR, Recreated};
 pub use preflight::check_host;

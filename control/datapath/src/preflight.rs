@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::error::Error;
 use crate::sys;
@@ -11,6 +11,7 @@ const OLDEST_KERNEL: (u32, u32) = (6, 1);
 /// Bit numbers of `linux/capability.h`.
 const CAPABILITIES: [(u32, &str); 2] = [(12, "CAP_NET_ADMIN"), (39, "CAP_BPF")];
 const CAP_SYS_ADMIN: u32 = 21;
+const USUAL_MOUNT_POINT: &str = "/sys/fs/bpf";
 
 /// Checks privileges, kernel and BPF file system for pins in `pin_dir`, which need not exist yet.
 ///
@@ -61,22 +62,27 @@ fn check_kernel(release: &CStr) -> Result<(), Error> {
     Ok(())
 }
 
+/// The usual place is mounted if it is not, as bpftool and systemd do; another one is the operator's.
 fn check_bpffs(pin_dir: &Path) -> Result<(), Error> {
-    // The directory is made later; its nearest ancestor says where it will be.
-    let existing = pin_dir
-        .ancestors()
-        .find(|dir| dir.exists())
-        .unwrap_or(Path::new("/"));
-    if sys::is_bpffs(existing).map_err(Error::system(format!("statfs {}", existing.display())))? {
+    if is_on_bpffs(pin_dir)? {
         return Ok(());
     }
-    let mount_point = pin_dir
-        .parent()
-        .map_or_else(|| PathBuf::from("/sys/fs/bpf"), Path::to_owned);
+    let usual = Path::new(USUAL_MOUNT_POINT);
+    if pin_dir.starts_with(usual) && sys::mount_bpffs(usual).is_ok() && is_on_bpffs(pin_dir)? {
+        return Ok(());
+    }
+    let mount_point = pin_dir.parent().unwrap_or(usual);
     Err(Error::NotBpffs {
         dir: pin_dir.to_owned(),
-        mount_point,
+        mount_point: mount_point.to_owned(),
     })
+}
+
+fn is_on_bpffs(pin_dir: &Path) -> Result<bool, Error> {
+    // The directory is made later; its nearest ancestor says where it will be.
+    let existing = pin_dir.ancestors().find(|dir| dir.exists());
+    let existing = existing.unwrap_or(Path::new("/"));
+    sys::is_bpffs(existing).map_err(Error::system(format!("statfs {}", existing.display())))
 }
 
 #[cfg(test)]

@@ -279,6 +279,19 @@ pub(crate) fn is_bpffs(path: &Path) -> io::Result<bool> {
     Ok(stat.f_type & 0xffff_ffff == BPF_FS_MAGIC)
 }
 
+/// Mounts a BPF file system.
+pub(crate) fn mount_bpffs(mount_point: &Path) -> io::Result<()> {
+    let mount_point = CString::new(mount_point.as_os_str().as_bytes())?;
+    let kind = c"bpf".as_ptr();
+    // SAFETY: the strings end with zero bytes and outlive the call; no data is passed.
+    let result = unsafe { libc::mount(kind, mount_point.as_ptr(), kind, 0, std::ptr::null()) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Takes the directory's lock for as long as `dir` is open; false if somebody else has it.
 pub(crate) fn try_lock(dir: BorrowedFd<'_>) -> io::Result<bool> {
     // SAFETY: a plain call on a valid descriptor.

@@ -275,3 +275,299 @@ impl Subject {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use core::net::Ipv4Addr;
+
+    use super::*;
+    use crate::policy::RouteSource;
+    use crate::types::RouterId;
+    use crate::wire::{Aggregator, Community, ExtendedCommunity, LargeCommunity, Origin};
+
+    const LARGE: LargeCommunity = LargeCommunity {
+        global: 1,
+        local1: 2,
+        local2: 3,
+    };
+    const EXTENDED: ExtendedCommunity = ExtendedCommunity([0, 2, 0, 1, 0, 0, 0, 9]);
+
+    fn route() -> Attributes {
+        Attributes {
+            origin: Origin::Egp,
+            atomic_aggregate: false,
+            as_path: AsPath::sequence([65_001, 65_002, 65_003]),
+            next_hop: NextHop::V4(Ipv4Addr::new(192, 0, 2, 7)),
+            med: Some(4),
+            local_pref: None,
+            communities: [Community(10), Community(20)].into(),
+            rare: Some(Box::new(RareAttributes {
+                extended_communities: [EXTENDED].into(),
+                large_communities: [LARGE].into(),
+                ..RareAttributes::default()
+            })),
+        }
+    }
+
+    fn subject() -> Subject {
+        let prefix = "10.1.0.0/16".parse().unwrap();
+        Subject::new(prefix, PeerType::External, RouteSource::Internal)
+    }
+
+    const SESSION: Session = Session {
+        local_asn: Asn(65_000),
+        self_next_hop: Some(NextHop::V4(Ipv4Addr::new(192, 0, 2, 1))),
+    };
+
+    #[test]
+    fn each_condition_holds_where_it_should_and_nowhere_else() {
+        let parse = |text: &str| text.parse::<Prefix>().unwrap();
+        let range = |text, lengths| {
+            Match::Prefix(vec![PrefixRange {
+                prefix: parse(text),
+                lengths,
+            }])
+        };
+        let path = Match::AsPath;
+        let cases = [
+            (range("10.0.0.0/8", 16..=24), range("10.0.0.0/8", 17..=24)),
+            (
+                Match::Prefix(vec![PrefixRange::exact(parse("10.1.0.0/16"))]),
+                Match::Prefix(vec![PrefixRange::exact(parse("10.0.0.0/8"))]),
+            ),
+            (
+                Match::Prefix(vec![PrefixRange::or_longer(parse("0.0.0.0/0"))]),
+                Match::Prefix(vec![PrefixRange::or_longer(parse("::/0"))]),
+            ),
+            (
+                Match::Community(SetMatch::Any(vec![Community(9), Community(20)])),
+                Match::Community(SetMatch::All(vec![Community(9), Community(20)])),
+            ),
+            (
+                Match::Community(SetMatch::All(vec![Community(20), Community(10)])),
+                Match::Community(SetMatch::Any(vec![Community(30)])),
+            ),
+            (
+                Match::LargeCommunity(SetMatch::Any(vec![LARGE])),
+                Match::LargeCommunity(SetMatch::Any(vec![LargeCommunity { local2: 4, ..LARGE }])),
+            ),
+            (
+                Match::ExtendedCommunity(SetMatch::Any(vec![EXTENDED])),
+                Match::ExtendedCommunity(SetMatch::Any(vec![ExtendedCommunity([1; 8])])),
+            ),
+            (
+                path(AsPathMatch::Contains(Asn(65_002))),
+                path(AsPathMatch::Contains(Asn(1))),
+            ),
+            (
+                path(AsPathMatch::First(Asn(65_001))),
+                path(AsPathMatch::First(Asn(65_002))),
+            ),
+            (
+                path(AsPathMatch::Originator(Asn(65_003))),
+                path(AsPathMatch::Originator(Asn(65_001))),
+            ),
+            (
+                path(AsPathMatch::Prefix(vec![Asn(65_001), Asn(65_002)])),
+                path(AsPathMatch::Prefix(vec![Asn(65_002)])),
+            ),
+            (
+                path(AsPathMatch::Length(3..=3)),
+                path(AsPathMatch::Length(4..=9)),
+            ),
+            (
+                Match::NextHop(vec![parse("192.0.2.0/24")]),
+                Match::NextHop(vec![parse("192.0.2.8/32"), parse("::/0")]),
+            ),
+            (
+                Match::PeerType(PeerType::External),
+                Match::PeerType(PeerType::Internal),
+            ),
+            (
+                Match::Source(RouteSource::Internal),
+                Match::Source(RouteSource::Local),
+            ),
+            (
+                Match::Family(Family::Ipv4Unicast),
+                Match::Family(Family::Ipv6Unicast),
+            ),
+            (Match::Origin(Origin::Egp), Match::Origin(Origin::Igp)),
+        ];
+        for (holds, fails) in cases {
+            assert!(holds.holds(&route(), &subject()), "{holds:?}");
+            assert!(!fails.holds(&route(), &subject()), "{fails:?}");
+            assert!(Match::Not(Box::new(fails.clone())).holds(&route(), &subject()));
+            assert!(Match::Any(vec![fails, holds]).holds(&route(), &subject()));
+        }
+        assert!(!Match::Any(vec![]).holds(&route(), &subject()));
+    }
+
+    #[test]
+    fn each_action_changes_what_it_names_and_nothing_else() {
+        let next_hop = Ipv4Addr::new(198, 51, 100, 1);
+        type Expect = fn(&mut Attributes);
+        let cases: Vec<(Action, Expect)> = vec![
+            (Action::LocalPref(7), |route| route.local_pref = Some(7)),
+            (Action::Med(None), |route| route.med = None),
+            (Action::Origin(Origin::Igp), |route| {
+                route.origin = Origin::Igp
+            }),
+            (
+                Action::Communities(Edit::Add(vec![Community(15), Community(10)])),
+                |route| {
+                    route.communities = [Community(10), Community(15), Community(20)].into();
+                },
+            ),
+            (
+                Action::Communities(Edit::Remove(vec![Community(10)])),
+                |route| {
+                    route.communities = [Community(20)].into();
+                },
+            ),
+            (
+                Action::Communities(Edit::Replace(vec![Community(2), Community(1)])),
+                |route| {
+                    route.communities = [Community(1), Community(2)].into();
+                },
+            ),
+            (Action::LargeCommunities(Edit::Replace(vec![])), |route| {
+                route.rare.as_mut().unwrap().large_communities = Box::default();
+            }),
+            (
+                Action::ExtendedCommunities(Edit::Remove(vec![EXTENDED])),
+                |route| {
+                    route.rare.as_mut().unwrap().extended_communities = Box::default();
+                },
+            ),
+            (
+                Action::Prepend {
+                    asn: None,
+                    count: 2,
+                },
+                |route| {
+                    route.as_path = AsPath::sequence([65_000, 65_000, 65_001, 65_002, 65_003]);
+                },
+            ),
+            (
+                Action::Prepend {
+                    asn: Some(Asn(9)),
+                    count: 1,
+                },
+                |route| {
+                    route.as_path = AsPath::sequence([9, 65_001, 65_002, 65_003]);
+                },
+            ),
+            (Action::NextHop(NextHopAction::SelfAddress), |route| {
+                route.next_hop = NextHop::V4(Ipv4Addr::new(192, 0, 2, 1));
+            }),
+            (Action::NextHop(NextHopAction::Unchanged), |_| {}),
+            (
+                Action::NextHop(NextHopAction::Address(next_hop.into())),
+                |route| {
+                    route.next_hop = NextHop::V4(Ipv4Addr::new(198, 51, 100, 1));
+                },
+            ),
+            (
+                Action::NextHop(NextHopAction::Address(
+                    core::net::Ipv6Addr::LOCALHOST.into(),
+                )),
+                |_| {},
+            ),
+        ];
+        for (action, expect) in cases {
+            let (mut changed, mut expected) = (route(), route());
+            action.apply(&mut changed, Family::Ipv4Unicast, &SESSION);
+            expect(&mut expected);
+            assert_eq!(changed, expected, "{action:?}");
+        }
+    }
+
+    #[test]
+    fn rare_attributes_that_become_empty_are_none_so_that_equal_sets_stay_equal() {
+        let mut changed = route();
+        Action::LargeCommunities(Edit::Replace(vec![])).apply(
+            &mut changed,
+            Family::Ipv4Unicast,
+            &SESSION,
+        );
+        Action::ExtendedCommunities(Edit::Replace(vec![])).apply(
+            &mut changed,
+            Family::Ipv4Unicast,
+            &SESSION,
+        );
+        assert_eq!(changed.rare, None);
+        let mut kept = route();
+        kept.rare.as_mut().unwrap().aggregator = Some(Aggregator {
+            asn: Asn(1),
+            router_id: RouterId(1),
+        });
+        Action::LargeCommunities(Edit::Replace(vec![])).apply(
+            &mut kept,
+            Family::Ipv4Unicast,
+            &SESSION,
+        );
+        Action::ExtendedCommunities(Edit::Replace(vec![])).apply(
+            &mut kept,
+            Family::Ipv4Unicast,
+            &SESSION,
+        );
+        assert!(kept.rare.is_some());
+    }
+
+    #[test]
+    fn the_first_rule_with_a_verdict_decides_and_sees_the_changes_of_those_before_it() {
+        let rule = |name: &str, matches, actions, verdict| Rule {
+            matches,
+            actions,
+            verdict,
+            ..Rule::new(name)
+        };
+        let tagged = Match::Community(SetMatch::Any(vec![Community(99)]));
+        let policy = Policy::new(
+            "p",
+            vec![
+                rule(
+                    "skip",
+                    vec![Match::Origin(Origin::Igp)],
+                    vec![],
+                    Some(Verdict::Reject),
+                ),
+                rule(
+                    "tag",
+                    vec![],
+                    vec![Action::Communities(Edit::Add(vec![Community(99)]))],
+                    None,
+                ),
+                rule(
+                    "tagged",
+                    vec![tagged],
+                    vec![Action::LocalPref(5)],
+                    Some(Verdict::Accept),
+                ),
+                rule("never", vec![], vec![], Some(Verdict::Reject)),
+            ],
+            Verdict::Reject,
+        );
+        let outcome = policy.evaluate(&route(), &subject(), &SESSION);
+        assert_eq!(
+            (outcome.verdict, outcome.decided_by),
+            (Verdict::Accept, Some(2))
+        );
+        let mut changed = route();
+        policy.apply(&outcome, &mut changed, Family::Ipv4Unicast, &SESSION);
+        assert_eq!(changed.local_pref, Some(5));
+        assert!(changed.communities.contains(&Community(99)));
+    }
+
+    #[test]
+    fn what_no_rule_decides_gets_the_default_and_stays_as_it_is() {
+        for policy in [Policy::accept_all(), Policy::reject_all()] {
+            let outcome = policy.evaluate(&route(), &subject(), &SESSION);
+            assert_eq!(
+                (outcome.verdict, outcome.decided_by),
+                (policy.default_verdict(), None)
+            );
+            assert!(outcome.is_unchanged());
+        }
+    }
+}

@@ -263,3 +263,71 @@ impl<A: AddressFamily> Table<A> {
             .filter_map(move |len| self.find(A::from_bytes(&bytes, len)?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Prefix, Prefix4};
+
+    fn prefix(text: &str) -> Prefix4 {
+        Prefix4::from_prefix(text.parse::<Prefix>().unwrap()).unwrap()
+    }
+
+    fn path(source: u16) -> Path {
+        Path {
+            source: SourceId(source),
+            ..Path::EMPTY
+        }
+    }
+
+    #[test]
+    fn a_destination_with_one_path_takes_24_bytes() {
+        assert_eq!(size_of::<Destination<Prefix4>>(), 24);
+        assert_eq!(size_of::<Path>(), 8);
+    }
+
+    #[test]
+    fn paths_move_out_and_in_again_as_their_number_changes() {
+        let mut table = Table::new(0);
+        let slot = table.find_or_insert(prefix("10.0.0.0/8"));
+        assert!(table.paths(slot).is_empty());
+        for source in 0..3 {
+            table.push_path(slot, path(source));
+        }
+        assert_eq!(
+            (table.paths_len(), table.len(), table.spilled.len()),
+            (3, 1, 1)
+        );
+        assert_eq!(table.remove_path(slot, 1), path(1));
+        assert_eq!(table.remove_path(slot, 0), path(0));
+        assert_eq!(
+            (table.paths(slot), table.spilled.len()),
+            (&[path(2)][..], 0)
+        );
+        assert_eq!(table.remove_path(slot, 0), path(2));
+        assert_eq!((table.paths_len(), table.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_freed_slot_is_used_again_and_known_by_its_new_prefix_only() {
+        let mut table = Table::new(0);
+        let slot = table.find_or_insert(prefix("10.0.0.0/8"));
+        table.remove(slot);
+        assert!(table.is_free(slot) && table.paths(slot).is_empty());
+        assert_eq!(table.find_or_insert(prefix("11.0.0.0/8")), slot);
+        assert_eq!((table.find(prefix("10.0.0.0/8")), table.slots()), (None, 1));
+    }
+
+    #[test]
+    fn covering_prefixes_come_longest_first() {
+        let mut table = Table::new(0);
+        for text in ["0.0.0.0/0", "10.0.0.0/8", "10.1.0.0/16", "10.2.0.0/16"] {
+            table.find_or_insert(prefix(text));
+        }
+        let covering: Vec<_> = table
+            .covering(prefix("10.1.9.0/24"))
+            .map(|slot| table.prefix(slot).to_string())
+            .collect();
+        assert_eq!(covering, ["10.1.0.0/16", "10.0.0.0/8", "0.0.0.0/0"]);
+    }
+}

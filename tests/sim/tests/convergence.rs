@@ -105,7 +105,7 @@ fn a_large_fabric_agrees_with_the_model_before_and_after_losses() {
     let mut random = Random::new(seed);
     let clos = if full_tier() {
         topology::Clos {
-            pods: 48,
+            pods: 50,
             leaves: 36,
             spines: 4,
             supers: 8,

@@ -236,6 +236,7 @@ fn address(socket: SocketAddr) -> (IpAddr, Option<u32>) {
     }
 }
 
-fn contains(range: Prefix, addr: IpAddr) -> bool {
+/// Whether the range covers the address.
+pub(super) fn contains(range: Prefix, addr: IpAddr) -> bool {
     Prefix::new(addr, range.len()) == Some(range)
 }

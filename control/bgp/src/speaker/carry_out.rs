@@ -1,17 +1,19 @@
 //! Effects of the peers' state machines: to the RIB and to the outside.
 
-use super::{Output, Speaker};
+use super::{Output, ResetCause, Speaker};
 use crate::rib::{PeerKind, RibSession};
-use crate::session::{Connection, Effect, Peer};
+use crate::session::{Connection, Effect, End, Next, Peer};
 use crate::time::Time;
 use crate::types::{Family, PeerId};
-use crate::wire::DecoderConfig;
+use crate::wire::notification::{cease, code};
+use crate::wire::{DecoderConfig, Notification};
 
 impl Speaker {
     /// Carries out what the state machine of `id` asked for.
     pub(super) fn carry_out(&mut self, now: Time, id: PeerId) {
         let mut effects = core::mem::take(&mut self.effects);
         let mut recheck_deferral = false;
+        let mut out_of_resources = false;
         for effect in effects.drain(..) {
             match effect {
                 Effect::Connect { conn } => self.connect(id, conn),
@@ -24,7 +26,7 @@ impl Speaker {
                     self.outputs.push_back(Output::Close { conn, abort });
                 }
                 Effect::Up => {
-                    self.session_up(id);
+                    out_of_resources |= !self.session_up(id);
                     recheck_deferral = true;
                 }
                 Effect::Down { retained } => {
@@ -54,6 +56,15 @@ impl Speaker {
         // Effects of the effects land in a new vector; keep the larger one.
         if self.effects.is_empty() {
             self.effects = effects;
+        }
+        if out_of_resources {
+            let notification = Notification::new(code::CEASE, cease::OUT_OF_RESOURCES);
+            let end = End::stop(
+                ResetCause::OutOfResources,
+                notification,
+                Next::Idle { damp: true },
+            );
+            self.with_peer(now, id, |peer, ctx| peer.end_session(ctx, end));
         }
         if recheck_deferral {
             self.check_deferral(now);
@@ -88,22 +99,21 @@ impl Speaker {
         });
     }
 
-    fn session_up(&mut self, id: PeerId) {
+    /// Whether the RIB has taken the session in.
+    fn session_up(&mut self, id: PeerId) -> bool {
         let Some(entry) = self.peers.get_mut(&id) else {
-            return;
+            return true;
         };
-        entry.end_of_rib_sent = [false; 2];
-        let Some(session) = entry
+        entry.end_of_rib_sent = [false; Family::ALL.len()];
+        let session = entry
             .peer
             .session()
-            .and_then(|conn| rib_session(&entry.peer, conn))
-        else {
-            return;
+            .and_then(|conn| rib_session(&entry.peer, conn));
+        let Some(session) = session else {
+            return true;
         };
-        if let Err(error) = self.rib.peer_up(id, session) {
-            self.reject(&error.to_string());
-        }
         self.transmission.rib_touched();
+        self.rib.peer_up(id, session).is_ok()
     }
 }
 

@@ -230,6 +230,8 @@ pub enum ResetCause {
         /// Limit.
         limit: u32,
     },
+    /// The RIB holds paths of as many sessions as it can (RFC 4486 4).
+    OutOfResources,
     /// We stop, or restart.
     ShuttingDown,
 }
@@ -271,6 +273,9 @@ impl fmt::Display for ResetCause {
             Self::PeerRemoved => f.write_str("peer removed from the configuration"),
             Self::MaxPrefixes { family, limit } => {
                 write!(f, "more than {limit} {family} prefixes received")
+            }
+            Self::OutOfResources => {
+                f.write_str("the RIB holds paths of as many sessions as it can")
             }
             Self::ShuttingDown => f.write_str("speaker stops"),
         }

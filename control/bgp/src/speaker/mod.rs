@@ -16,6 +16,8 @@ mod reconfigure;
 mod restart;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod transmit;
 mod view;
 

@@ -1,11 +1,13 @@
 //! A new configuration, with the least effect that brings it about.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::admission::contains;
 use super::carry_out::rib_session;
 use super::{Output, ResetCause, Speaker};
 use crate::config::{PeerConfig, ShutdownMessage, SpeakerConfig};
-use crate::session::change::{Change, change, session_change};
+use crate::session::change::{Change, change};
 use crate::session::{Effect, End, Event, Next, cease_with};
 use crate::time::Time;
 use crate::types::PeerId;
@@ -23,7 +25,7 @@ impl Speaker {
         let old = core::mem::replace(&mut self.config, new);
         self.replace_speaker(now, &old);
         self.replace_peers(now);
-        self.replace_groups(now, &old);
+        self.replace_groups(now);
         if listened != self.listen() {
             self.outputs.push_back(Output::Listen);
         }
@@ -53,7 +55,7 @@ impl Speaker {
     }
 
     fn replace_peers(&mut self, now: Time) {
-        let mut wanted: std::collections::BTreeMap<Arc<str>, PeerConfig> = self
+        let mut wanted: BTreeMap<Arc<str>, PeerConfig> = self
             .config
             .peers
             .iter()
@@ -77,40 +79,38 @@ impl Speaker {
         }
     }
 
-    /// Dynamic peers follow their group.
-    fn replace_groups(&mut self, now: Time, old: &SpeakerConfig) {
+    /// Dynamic peers follow their group, unless they are now configured themselves.
+    fn replace_groups(&mut self, now: Time) {
         for id in self.peer_ids() {
             let Some(entry) = self.peers.get(&id) else {
                 continue;
             };
-            let Some(name) = entry.peer.group.clone() else {
+            let old = &entry.peer.config;
+            let Some(name) = &entry.peer.group else {
                 continue;
             };
-            let Some(group) = self
+            let configured = self
                 .config
-                .dynamic
+                .peers
                 .iter()
-                .find(|group| group.name == name)
-                .cloned()
-            else {
-                self.remove(now, id);
-                continue;
-            };
-            let before = old.dynamic.iter().find(|group| group.name == name);
-            if before.is_some_and(|before| before.ranges != group.ranges) {
-                let addr = entry.peer.config.remote;
-                if !group
-                    .ranges
-                    .iter()
-                    .any(|range| crate::types::Prefix::new(addr, range.len()) == Some(*range))
-                {
-                    self.remove(now, id);
-                    continue;
+                .any(|peer| (peer.remote, peer.scope) == (old.remote, old.scope));
+            let group = self.config.dynamic.iter().find(|group| {
+                group.name == *name
+                    && group
+                        .ranges
+                        .iter()
+                        .any(|range| contains(*range, old.remote))
+            });
+            match group.filter(|_| !configured) {
+                Some(group) => {
+                    let new = PeerConfig {
+                        session: Arc::clone(&group.session),
+                        ..old.clone()
+                    };
+                    self.replace_peer(now, id, new);
                 }
+                None => self.remove(now, id),
             }
-            let mut config = entry.peer.config.clone();
-            config.session = group.session;
-            self.replace_peer(now, id, config);
         }
     }
 
@@ -122,8 +122,7 @@ impl Speaker {
         let Some(what) = change(&old, &entry.peer.config) else {
             return;
         };
-        let rekey = session_change(&old.session, &entry.peer.config.session)
-            .is_some_and(|_| old.session.transport.md5 != entry.peer.config.session.transport.md5);
+        let rekey = old.session.transport.md5 != entry.peer.config.session.transport.md5;
         match what {
             Change::Live => {}
             Change::Rekey => self.rekey(id),

@@ -195,6 +195,32 @@ fn a_dynamic_neighbour_that_makes_errors_is_held_idle_like_any_other() {
     assert_eq!(driver.notification(conn), Some((6, 5)));
 }
 
+#[test]
+fn a_dynamic_neighbour_follows_its_group_until_it_is_configured_itself() {
+    let mut driver = Driver::new(dynamic(8));
+    let conn = driver.accept_from([198, 51, 100, 1]);
+    driver.message(conn, Message::Open(open(LOWER_ID)));
+    driver.message(conn, Message::Keepalive);
+    let mut narrower = dynamic(8);
+    narrower.dynamic[0].ranges = vec!["198.51.100.0/28".parse().unwrap()];
+    driver.input(Input::Reconfigure(Box::new(narrower.clone())));
+    assert!(!driver.sent(conn).1, "still covered");
+    narrower.peers = vec![PeerConfig::new(
+        "named",
+        [198, 51, 100, 1].into(),
+        Arc::new(session()),
+    )];
+    driver.input(Input::Reconfigure(Box::new(narrower)));
+    assert_eq!(driver.notification(conn), Some((6, 3)));
+    let names: Vec<_> = driver
+        .speaker
+        .neighbors(driver.now)
+        .iter()
+        .map(|view| view.name.to_string())
+        .collect();
+    assert_eq!(names, ["named"]);
+}
+
 fn limited(restart_after: Option<Duration>) -> SessionConfig {
     SessionConfig {
         families: vec![FamilyConfig {

@@ -9,6 +9,7 @@
 mod as_path;
 mod attribute_table;
 mod attributes;
+mod attributes_decode;
 mod capability;
 mod decoder;
 mod encode;

@@ -1,1 +1,23 @@
-//! Being written.
+//! What the kernel knows about the network, over route netlink (RFC 3549): a small codec of our own and sockets.
+//!
+//! A tour in data-flow order:
+//!
+//! 1. [`wire`] frames messages and attributes, bounds-checked: bytes in, slices out.
+//! 2. [`codec`] turns links, addresses and neighbours into [`causeway_net::Fact`]s, and builds the few requests we make.
+//! 3. [`Monitor`] streams them: everything first, then every change; after an overrun, everything again.
+//! 4. [`Neighbours`] has the kernel resolve neighbours and keep them resolved.
+//!
+//! Sockets belong to the network namespace of the thread that opens them.
+
+#![deny(unsafe_code)]
+
+pub mod codec;
+mod error;
+mod monitor;
+mod neighbours;
+mod socket;
+pub mod wire;
+
+pub use error::{Error, KernelError};
+pub use monitor::{Event, Monitor, MonitorConfig};
+pub use neighbours::Neighbours;

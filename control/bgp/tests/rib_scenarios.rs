@@ -513,15 +513,24 @@ fn a_new_peer_is_sent_the_table_and_then_end_of_rib() {
     rib.peer_up(PeerId(1), session(PeerKind::External, 65_002, 2, &accept()))
         .unwrap();
     let messages = sent(&mut rib, 1);
-    let ends: Vec<_> = messages
+    let ends: BTreeSet<_> = messages
         .iter()
         .filter_map(|message| match message {
             Message::Update(update) => update.end_of_rib,
             _ => None,
         })
         .collect();
-    assert_eq!((updates(&messages).len(), &ends[..]), (1, &Family::ALL[..]));
-    assert!(announced(&messages[..1]).is_some(), "the table comes first");
+    assert_eq!((updates(&messages).len(), ends), (1, Family::ALL.into()));
+    let position = |wanted: &dyn Fn(&Update) -> bool| {
+        messages
+            .iter()
+            .position(|message| matches!(message, Message::Update(update) if wanted(update)))
+    };
+    let end = position(&|update| update.end_of_rib == Some(Family::Ipv4Unicast));
+    assert!(
+        position(&|update| update.reach4.is_some()) < end,
+        "the table comes first"
+    );
 }
 
 #[test]
@@ -809,6 +818,31 @@ fn link_local_next_hops_are_told_apart_by_their_link() {
         })
         .collect();
     assert_eq!(interest, [Some(10), Some(11)].into());
+}
+
+#[test]
+fn a_link_local_next_hop_from_beyond_the_link_is_refused() {
+    let mut rib = rib(config(), &[PeerKind::External]);
+    let fe80 = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+    let attributes = Attributes {
+        next_hop: NextHop::V6(fe80),
+        ..path(&[65_001], 1)
+    };
+    let prefixes = vec![Prefix6::new(Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 16).unwrap()];
+    let reach6 = Some(Reach {
+        attributes,
+        prefixes,
+    });
+    rib.handle_update(
+        PeerId(0),
+        Update {
+            reach6,
+            ..Update::default()
+        },
+    );
+    settle(&mut rib);
+    let martian = PathStatus::Ineligible(Ineligible::NextHopMartian);
+    assert_eq!(status(&rib, "2001::/16", 0), martian);
 }
 
 #[test]

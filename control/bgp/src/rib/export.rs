@@ -4,7 +4,7 @@ use core::net::IpAddr;
 
 use super::attributes::{AttrId, AttributeStore};
 use super::config::{FamilySession, NextHopMode, PeerKind, RibConfig, RibSession};
-use super::import::cluster_id;
+use super::import::{cluster_id, is_link_local};
 use super::source::Source;
 use super::table::SourceId;
 use super::view::{ExportStatus, RuleName};
@@ -109,7 +109,7 @@ impl Target<'_> {
             .as_ref()
             .is_some_and(|outcome| self.flags(outcome).has(Flags::NEXT_HOP_SET));
         if !set
-            && self.needs_self(prefix.family(), attributes.next_hop, source)
+            && self.needs_self(attributes.next_hop, source)
             && self_next_hop(self.session, prefix.family()).is_none()
         {
             return Err(ExportStatus::NoNextHop);
@@ -175,7 +175,7 @@ impl Target<'_> {
     ) -> Attributes {
         let mut attributes = store.attributes(advertisement.attr).clone();
         let flags = advertisement.flags;
-        if !flags.has(Flags::NEXT_HOP_SET) && self.needs_self(family, attributes.next_hop, source) {
+        if !flags.has(Flags::NEXT_HOP_SET) && self.needs_self(attributes.next_hop, source) {
             if let Some(next_hop) = self_next_hop(self.session, family) {
                 attributes.next_hop = next_hop;
             }
@@ -250,7 +250,7 @@ impl Target<'_> {
     }
 
     /// Whether the own address is the next hop (RFC 4271 5.1.3), unless policy says otherwise.
-    fn needs_self(&self, family: Family, next_hop: NextHop, source: &Source) -> bool {
+    fn needs_self(&self, next_hop: NextHop, source: &Source) -> bool {
         if source.peer.is_none() && is_unspecified(next_hop) {
             return true;
         }
@@ -260,7 +260,6 @@ impl Target<'_> {
         }
         let reflected = matches!(self.session.kind, PeerKind::Internal { .. })
             && matches!(source.kind(), Some(PeerKind::Internal { .. }));
-        let _ = family;
         match self.settings.next_hop {
             NextHopMode::Default => self.session.kind == PeerKind::External,
             NextHopMode::SelfAddress => !reflected,
@@ -322,15 +321,6 @@ fn is_unspecified(next_hop: NextHop) -> bool {
     match next_hop {
         NextHop::V4(addr) => addr.is_unspecified(),
         NextHop::V6(addr) | NextHop::V6LinkLocal { global: addr, .. } => addr.is_unspecified(),
-    }
-}
-
-fn is_link_local(next_hop: NextHop) -> bool {
-    match next_hop {
-        NextHop::V4(_) => false,
-        NextHop::V6(addr) | NextHop::V6LinkLocal { global: addr, .. } => {
-            addr.is_unicast_link_local()
-        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The RIBs of one address family.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use slab::Slab;
@@ -44,8 +44,8 @@ pub(super) struct FamilyRib<A> {
     /// Destinations without paths, kept until nobody waits for their withdrawal.
     graveyard: VecDeque<u32>,
     pub(super) walks: VecDeque<Walk>,
-    /// What is originated: the source prefix by prefix is in the table, this is for finding what is gone.
-    originated: HashMap<A, ()>,
+    /// What is originated, to find what is not any more.
+    originated: BTreeSet<A>,
 }
 
 /// An established session.
@@ -70,7 +70,7 @@ impl<A: AddressFamily> FamilyRib<A> {
             is_fib: BitSet::default(),
             graveyard: VecDeque::new(),
             walks: VecDeque::new(),
-            originated: HashMap::new(),
+            originated: BTreeSet::new(),
         }
     }
 
@@ -262,7 +262,7 @@ impl<A: AddressFamily> FamilyRib<A> {
         let mut gone = core::mem::take(&mut self.originated);
         for (prefix, attributes, ready) in originated {
             gone.remove(&prefix);
-            self.originated.insert(prefix, ());
+            self.originated.insert(prefix);
             let attr = common
                 .store
                 .intern(attributes, None, AttrId::NONE, &mut common.next_hops);
@@ -280,7 +280,7 @@ impl<A: AddressFamily> FamilyRib<A> {
             };
             self.put_path(slot, path, None, common);
         }
-        for (prefix, ()) in gone {
+        for prefix in gone {
             if let Some(slot) = self.table.find(prefix)
                 && let Some(position) = self
                     .table

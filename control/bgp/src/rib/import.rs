@@ -208,7 +208,8 @@ fn refusal(
             return Refusal::ClusterLoop;
         }
     }
-    if is_martian(attributes.next_hop) {
+    let off_link = session.link.is_none() && is_link_local(attributes.next_hop);
+    if off_link || is_martian(attributes.next_hop) {
         return Refusal::NextHopMartian;
     }
     if global(attributes.next_hop) == session.local_addr {
@@ -223,6 +224,11 @@ fn refusal(
 /// The cluster that this reflector stands for (RFC 4456 8).
 pub(super) fn cluster_id(config: &RibConfig) -> ClusterId {
     config.cluster_id.unwrap_or(ClusterId(config.router_id.0))
+}
+
+/// Whether the next hop has no meaning beyond a link.
+pub(super) fn is_link_local(next_hop: NextHop) -> bool {
+    matches!(global(next_hop), IpAddr::V6(addr) if addr.is_unicast_link_local())
 }
 
 fn global(next_hop: NextHop) -> IpAddr {

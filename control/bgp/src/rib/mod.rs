@@ -91,6 +91,8 @@ pub struct Rib {
     v4: FamilyRib<Prefix4>,
     v6: FamilyRib<Prefix6>,
     held: bool,
+    /// Which family is asked first for output, in turn, so that a large table of one does not keep the other waiting.
+    turn: Family,
 }
 
 impl Rib {
@@ -108,6 +110,7 @@ impl Rib {
                 config,
             },
             held: false,
+            turn: Family::Ipv4Unicast,
         }
     }
 
@@ -296,8 +299,18 @@ impl Rib {
         if self.held {
             return None;
         }
-        self.v4
-            .poll_transmit(peer, max_bytes, &self.common)
-            .or_else(|| self.v6.poll_transmit(peer, max_bytes, &self.common))
+        let (v4, v6, common) = (&mut self.v4, &mut self.v6, &self.common);
+        match self.turn {
+            Family::Ipv4Unicast => {
+                self.turn = Family::Ipv6Unicast;
+                v4.poll_transmit(peer, max_bytes, common)
+                    .or_else(|| v6.poll_transmit(peer, max_bytes, common))
+            }
+            Family::Ipv6Unicast => {
+                self.turn = Family::Ipv4Unicast;
+                v6.poll_transmit(peer, max_bytes, common)
+                    .or_else(|| v4.poll_transmit(peer, max_bytes, common))
+            }
+        }
     }
 }

@@ -101,7 +101,10 @@ impl Speaker {
             hostname: config.hostname.clone(),
             restarting: config.restarting.is_some(),
         };
-        let mut rib = Rib::new(config.rib.clone());
+        let mut rib = Rib::new(crate::rib::RibConfig {
+            hash_seed: seed,
+            ..config.rib.clone()
+        });
         rib.set_own_addresses(config.own_addresses.clone());
         rib.set_originated(config.originated.clone());
         let mut speaker = Self {

@@ -472,6 +472,22 @@ fn prefixes_with_the_same_attributes_share_an_update_although_they_came_apart() 
 }
 
 #[test]
+fn a_small_budget_does_not_tear_the_routes_of_one_update_apart() {
+    let mut rib = rib(config(), &[PeerKind::External; 2]);
+    for (asn, octet) in [(65_101, 1), (65_102, 2)] {
+        let prefixes: Vec<String> = (0..10).map(|n| format!("10.{octet}.{n}.0/24")).collect();
+        let prefixes: Vec<&str> = prefixes.iter().map(String::as_str).collect();
+        announce(&mut rib, 0, &path(&[65_001, asn], 1), &prefixes);
+    }
+    while rib.flush(4) {}
+    let sizes: Vec<usize> = updates(&take(&mut rib, 1))
+        .iter()
+        .map(|(announced, _)| announced.len())
+        .collect();
+    assert_eq!(sizes, [10, 10]);
+}
+
+#[test]
 fn a_peer_that_stops_reading_is_sent_the_outcome_and_not_the_history() {
     let mut rib = rib(
         RibConfig {

@@ -357,13 +357,31 @@ impl<A: AddressFamily> FamilyRib<A> {
         !self.dirty.is_empty()
     }
 
-    /// Decides for at most `budget` destinations and hands the results on. Returns how many are left of the budget.
+    /// Decides for about `budget` destinations and hands the results on. Returns how many are left of the budget.
+    ///
+    /// What came with the same attributes as the last destination is decided along with it, so that routes of one UPDATE
+    /// leave in one UPDATE.
     pub(super) fn flush(&mut self, budget: usize, common: &mut Common) -> usize {
         let count = budget.min(self.dirty.len());
-        let slots: Vec<u32> = self.dirty.drain(..count).collect();
+        let mut slots: Vec<u32> = self.dirty.drain(..count).collect();
         for &slot in &slots {
             self.is_dirty.remove(slot);
             self.decide(slot, common);
+        }
+        let last = slots.last().and_then(|&slot| self.best(slot));
+        if let Some(last) = last.map(|path| path.attr) {
+            for _ in 0..limits::MAX_FLUSH_EXCESS_DESTINATIONS {
+                let Some(&slot) = self.dirty.front() else {
+                    break;
+                };
+                if !self.table.paths(slot).iter().any(|path| path.attr == last) {
+                    break;
+                }
+                self.dirty.pop_front();
+                self.is_dirty.remove(slot);
+                self.decide(slot, common);
+                slots.push(slot);
+            }
         }
         let groups: SmallVec<[usize; 8]> = self.groups.iter().map(|(id, _)| id).collect();
         for id in groups {

@@ -38,8 +38,10 @@
 //! - DelayOpen and the Established-state collision option are not offered; both are optional (RFC 4271 8.1.1).
 
 pub mod change;
+mod collision;
 mod connection;
 mod effect;
+mod graceful;
 mod open;
 mod peer;
 #[cfg(test)]

@@ -4,6 +4,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use super::connection::Verdict;
+use super::graceful::is_final;
 use super::timer::{TimerKind, Timers};
 use super::{Connection, Context, Effect, End, Next, State};
 use crate::config::{PeerConfig, ShutdownMessage};
@@ -11,7 +12,7 @@ use crate::speaker::{Path, RefuseReason, Reset, ResetCause, SpeakerEvent, SweepC
 use crate::time::Time;
 use crate::types::{ConnId, Family, PeerId};
 use crate::wire::notification::{cease, code};
-use crate::wire::{FamilySet, Message, Notification, RefreshKind, RouteRefresh, Update};
+use crate::wire::{FamilySet, Message, Notification, Update};
 
 /// Events of RFC 4271 8.1 that concern a peer rather than one of its connections.
 #[derive(Debug)]
@@ -57,11 +58,11 @@ pub(crate) struct Peer {
     /// End-of-RIB received in this session.
     pub(crate) end_of_rib: FamilySet,
     /// Told about the warning threshold.
-    warned: FamilySet,
+    pub(super) warned: FamilySet,
     stage: Stage,
-    attempt: Option<ConnId>,
+    pub(super) attempt: Option<ConnId>,
     /// Errors in a row.
-    oscillations: u32,
+    pub(super) oscillations: u32,
 }
 
 /// What a peer has been through.
@@ -375,16 +376,6 @@ impl Peer {
         self.settle(ctx);
     }
 
-    /// The peer's End-of-RIB (RFC 4724 4.2).
-    pub(crate) fn end_of_rib(&mut self, ctx: &mut Context<'_>, family: Family) {
-        self.end_of_rib.insert(family);
-        ctx.event(SpeakerEvent::EndOfRib {
-            peer: self.id,
-            family,
-        });
-        self.sweep(ctx, family, SweepCause::EndOfRib);
-    }
-
     /// Compares what the peer sent with its limits (RFC 4486 4).
     pub(crate) fn check_prefixes(
         &mut self,
@@ -480,61 +471,6 @@ impl Peer {
         self.stage = Stage::Open;
     }
 
-    /// RFC 4271 6.8, once a connection has got a valid OPEN. Returns its index if it stays.
-    fn resolve_collision(&mut self, ctx: &mut Context<'_>, index: usize) -> Option<usize> {
-        let Some(other) = (0..self.connections.len()).find(|other| *other != index) else {
-            return Some(index);
-        };
-        let (new, old) = (&self.connections[index], &self.connections[other]);
-        let keep_new = match old.state {
-            // "…cannot examine": the peer's identifier is not known there yet. Its OPEN will find this one in OpenConfirm.
-            State::OpenSent => return Some(index),
-            State::Established => {
-                // RFC 4724 4.2: a peer that restarts opens a new connection before we notice that the old one is dead. One
-                // that was there before the session was established is an ordinary collision.
-                old.negotiated
-                    .as_ref()
-                    .is_some_and(|n| n.graceful_restart.is_some())
-                    && new.opened_at > self.history.state_since
-            }
-            _ if new.inbound == old.inbound => true,
-            _ => new.inbound == self.remote_wins(new),
-        };
-        if keep_new {
-            let (cause, notify) = if old.state == State::Established {
-                (ResetCause::Reconnected, None)
-            } else {
-                (ResetCause::Collision, Some(collision()))
-            };
-            let end = End {
-                cause,
-                notify,
-                next: Next::Idle { damp: false },
-                abort: false,
-            };
-            self.end(ctx, other, end);
-            Some(if other < index { index - 1 } else { index })
-        } else {
-            let end = End::stop(
-                ResetCause::Collision,
-                collision(),
-                Next::Idle { damp: false },
-            );
-            self.end(ctx, index, end);
-            None
-        }
-    }
-
-    /// Whether the connection opened by the peer is the one to keep: its identifier is higher, or its AS where identifiers
-    /// are equal (RFC 6286 2.3).
-    fn remote_wins(&self, connection: &Connection) -> bool {
-        let ours = &connection.local_open;
-        connection
-            .remote_open
-            .as_ref()
-            .is_some_and(|theirs| (theirs.router_id, theirs.asn) > (ours.router_id, ours.asn))
-    }
-
     /// OpenConfirm → Established.
     fn establish(&mut self, ctx: &mut Context<'_>, index: usize) {
         self.give_up_attempt(ctx);
@@ -569,17 +505,8 @@ impl Peer {
         }
     }
 
-    fn start_stale_timer(&mut self, ctx: &Context<'_>) {
-        let time = self
-            .config
-            .session
-            .graceful_restart
-            .map_or(Duration::from_secs(360), |graceful| graceful.stale_time);
-        self.timers.set(TimerKind::Stale, ctx.now + time);
-    }
-
     /// The end of a connection, and where that leaves the peer.
-    fn end(&mut self, ctx: &mut Context<'_>, index: usize, mut end: End) {
+    pub(super) fn end(&mut self, ctx: &mut Context<'_>, index: usize, mut end: End) {
         let mut connection = self.connections.remove(index);
         let retained = self.retains(&connection, &end);
         if connection
@@ -616,71 +543,6 @@ impl Peer {
         if self.connections.is_empty() {
             self.go_on(ctx, end.next);
         }
-    }
-
-    fn session_ended(
-        &mut self,
-        ctx: &mut Context<'_>,
-        connection: &Connection,
-        reset: &Reset,
-        retained: FamilySet,
-    ) {
-        self.history.flaps += 1;
-        if ctx.now.saturating_since(self.history.state_since)
-            >= self.config.session.timers.idle_hold_max
-        {
-            self.oscillations = 0;
-        }
-        // RFC 4724 4.2: routes that were stale already don't survive a second restart.
-        self.sweep_all(ctx, SweepCause::SessionEnded);
-        self.retained = retained;
-        if !retained.is_empty() {
-            let time = connection
-                .negotiated
-                .as_ref()
-                .and_then(|n| n.graceful_restart.as_ref())
-                .map_or(0, |g| g.restart_time);
-            self.timers.set(
-                TimerKind::Restart,
-                ctx.now + Duration::from_secs(time.into()),
-            );
-        }
-        ctx.push(Effect::Down { retained });
-        ctx.event(SpeakerEvent::SessionDown {
-            peer: self.id,
-            reset: reset.clone(),
-            retained: retained.iter().collect(),
-        });
-    }
-
-    /// Families whose routes outlive the session (RFC 4724 4.2, RFC 8538 4).
-    fn retains(&self, connection: &Connection, end: &End) -> FamilySet {
-        let Some(negotiated) = connection
-            .negotiated
-            .as_ref()
-            .filter(|_| connection.state == State::Established)
-        else {
-            return FamilySet::EMPTY;
-        };
-        let Some(graceful) = negotiated
-            .graceful_restart
-            .as_ref()
-            .filter(|g| g.restart_time > 0)
-        else {
-            return FamilySet::EMPTY;
-        };
-        let survives = match &end.cause {
-            ResetCause::Transport(_) | ResetCause::Reconnected => true,
-            ResetCause::NotificationReceived(notification) => {
-                negotiated.graceful_notification && !notification.is_hard_reset()
-            }
-            cause => negotiated.graceful_notification && !is_final(cause),
-        };
-        if !survives {
-            return FamilySet::EMPTY;
-        }
-        let theirs: FamilySet = graceful.families.iter().map(|f| f.family).collect();
-        negotiated.families.intersection(theirs)
     }
 
     /// After the last connection.
@@ -766,46 +628,6 @@ impl Peer {
         }
     }
 
-    /// ROUTE-REFRESH (RFC 2918 4, RFC 7313 4). What was not negotiated is ignored, as both ask.
-    fn refresh(&mut self, ctx: &mut Context<'_>, index: usize, refresh: RouteRefresh) {
-        let Some(negotiated) = &self.connections[index].negotiated else {
-            return;
-        };
-        let family = refresh.family;
-        if !negotiated.families.contains(family) {
-            return;
-        }
-        match refresh.kind {
-            RefreshKind::Request => ctx.push(Effect::RefreshOut(family)),
-            RefreshKind::Begin if negotiated.enhanced_refresh => {
-                self.retained.insert(family);
-                self.start_stale_timer(ctx);
-                ctx.push(Effect::BeginRefresh(family));
-            }
-            RefreshKind::End if negotiated.enhanced_refresh => {
-                self.sweep(ctx, family, SweepCause::EndOfRefresh);
-            }
-            RefreshKind::Begin | RefreshKind::End => {}
-        }
-    }
-
-    fn sweep(&mut self, ctx: &mut Context<'_>, family: Family, cause: SweepCause) {
-        if self.retained.contains(family) {
-            self.retained.remove(family);
-            ctx.push(Effect::Sweep(family, cause));
-        }
-        if self.retained.is_empty() {
-            self.timers.stop(TimerKind::Stale);
-            self.timers.stop(TimerKind::Restart);
-        }
-    }
-
-    fn sweep_all(&mut self, ctx: &mut Context<'_>, cause: SweepCause) {
-        for family in self.retained.iter() {
-            self.sweep(ctx, family, cause);
-        }
-    }
-
     /// Notes and tells a change of state.
     fn settle(&mut self, ctx: &mut Context<'_>) {
         let (from, to) = (self.history.state, self.state());
@@ -819,21 +641,6 @@ impl Peer {
             });
         }
     }
-}
-
-/// Ends that graceful restart must not soften (RFC 8538 3.1).
-fn is_final(cause: &ResetCause) -> bool {
-    matches!(
-        cause,
-        ResetCause::AdminShutdown
-            | ResetCause::PeerRemoved
-            | ResetCause::MaxPrefixes { .. }
-            | ResetCause::ShuttingDown
-    )
-}
-
-fn collision() -> Notification {
-    Notification::new(code::CEASE, cease::CONNECTION_COLLISION)
 }
 
 /// The communication of an administrative end (RFC 9003).

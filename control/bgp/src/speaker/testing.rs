@@ -37,6 +37,8 @@ pub(crate) struct Driver {
     pub(crate) speaker: Speaker,
     pub(crate) now: Time,
     pub(crate) outputs: Vec<Output>,
+    /// Whether sockets take at once whatever they are given.
+    pub(crate) sockets_take: bool,
     accepted: u64,
 }
 
@@ -112,6 +114,7 @@ impl Driver {
             speaker: Speaker::new(Time::ZERO, config, 42).unwrap(),
             now: Time::ZERO,
             outputs: Vec::new(),
+            sockets_take: true,
             accepted: 0,
         };
         driver.poll();
@@ -131,6 +134,13 @@ impl Driver {
 
     pub(crate) fn poll(&mut self) {
         while let Some(output) = self.speaker.poll_output(self.now) {
+            if let Output::Transmit { conn, bytes } = &output
+                && self.sockets_take
+            {
+                let (conn, bytes) = (*conn, bytes.len());
+                self.speaker
+                    .handle(self.now, Input::Transmitted { conn, bytes });
+            }
             self.outputs.push(output);
         }
     }
@@ -140,36 +150,15 @@ impl Driver {
         self.poll();
     }
 
-    /// Lets time pass, stopping at every deadline. Sockets take everything at once.
+    /// Lets time pass, stopping at every deadline.
     pub(crate) fn advance(&mut self, duration: Duration) {
         let end = self.now + duration;
         while let Some(at) = self.speaker.poll_timeout().filter(|at| *at <= end) {
             self.now = self.now.max(at);
             self.speaker.handle_timeout(self.now);
             self.poll();
-            self.take_credit();
         }
         self.now = end;
-    }
-
-    /// Reports everything sent as taken by the sockets.
-    pub(crate) fn take_credit(&mut self) {
-        for view in self.speaker.neighbors(self.now) {
-            let _ = view;
-        }
-        let sent: Vec<_> = self
-            .outputs
-            .iter()
-            .filter_map(|output| match output {
-                Output::Transmit { conn, bytes } => Some((*conn, bytes.len())),
-                _ => None,
-            })
-            .collect();
-        for (conn, bytes) in sent {
-            self.speaker
-                .handle(self.now, Input::Transmitted { conn, bytes });
-        }
-        self.poll();
     }
 
     pub(crate) fn take(&mut self) -> Vec<Output> {
@@ -279,7 +268,6 @@ impl Driver {
         self.message(conn, Message::Open(open));
         self.message(conn, Message::Keepalive);
         assert_eq!(self.state(), State::Established);
-        self.take_credit();
         self.take();
         conn
     }

@@ -99,7 +99,6 @@ fn pair(source: SessionConfig) -> (Driver, ConnId, ConnId) {
     ]));
     let source = join(&mut driver, [192, 0, 2, 1], open(LOWER_ID));
     let sink = join(&mut driver, [192, 0, 2, 2], other_open());
-    driver.take_credit();
     driver.take();
     (driver, source, sink)
 }
@@ -232,6 +231,7 @@ fn prefixes_over_the_limit_end_only_the_session_that_sent_them() {
 #[test]
 fn what_a_socket_has_not_taken_bounds_what_it_is_given() {
     let (mut driver, source, sink) = pair(session());
+    driver.sockets_take = false;
     for index in 0..400_000 {
         // One set of attributes each, so that the updates are many bytes.
         let update = Update {

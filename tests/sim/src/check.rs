@@ -7,7 +7,8 @@ use causeway_bgp::session::State;
 use causeway_bgp::types::{Family, PeerId, Prefix};
 
 use crate::model::{self, ModelRoute};
-use crate::network::{Network, prefix4, prefix6};
+use crate::network::Network;
+use crate::plan::{prefix4, prefix6};
 
 /// Sessions up, Loc-RIBs equal to the model's, forwarding without loops, no route without a live source.
 pub fn at_rest(network: &Network) {

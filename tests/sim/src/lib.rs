@@ -1,16 +1,18 @@
 //! Hundreds of speakers in one process on virtual time: whole networks of the public API of `causeway-bgp`, with delay,
 //! loss of sessions, restarts and policy changes, everything from one seed.
 //!
-//! - [`network`] moves bytes and time: links with delay, connections with real framing, forwarding tables.
-//! - [`topology`] builds fabrics, random meshes and reflection from a seed.
+//! - [`plan`] says what a network is made of, and [`topology`] builds fabrics, random meshes and reflection from a seed.
+//! - [`network`] moves bytes and time: links with delay, connections with real framing; [`fib`] is what the speakers program.
 //! - [`model`] computes what every Loc-RIB must hold, by iterating a plain path-vector computation to its fixpoint.
 //! - [`check`] compares, and follows the forwarding tables hop by hop.
 //!
 //! A failing test prints its seed; `CAUSEWAY_SEED=N` runs that one again. `CAUSEWAY_TIER=full` runs the large sizes.
 
 pub mod check;
+pub mod fib;
 pub mod model;
 pub mod network;
+pub mod plan;
 pub mod random;
 pub mod topology;
 

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::network::{EndPolicy, Network, link_addr4, router_id};
+use crate::network::Network;
+use crate::plan::{EndPolicy, link_addr4, router_id};
 
 /// A path as a node holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]

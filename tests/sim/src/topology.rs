@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use crate::network::{EndPolicy, LinkPlan, NodePlan, Plan};
+use crate::plan::{EndPolicy, LinkPlan, NodePlan, Plan};
 use crate::random::Random;
 
 fn delay(random: &mut Random) -> Duration {

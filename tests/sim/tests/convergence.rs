@@ -2,7 +2,8 @@
 
 use core::time::Duration;
 
-use causeway_sim::network::{EndPolicy, Network, Plan};
+use causeway_sim::network::Network;
+use causeway_sim::plan::{EndPolicy, Plan};
 use causeway_sim::random::Random;
 use causeway_sim::{check, full_tier, seed, topology};
 

@@ -8,7 +8,8 @@ use causeway_bgp::origin::Originated;
 use causeway_bgp::session::State;
 use causeway_bgp::speaker::ResetCause;
 use causeway_bgp::types::Prefix;
-use causeway_sim::network::{LinkPlan, Network, NodePlan, Plan, prefix4};
+use causeway_sim::network::Network;
+use causeway_sim::plan::{LinkPlan, NodePlan, Plan, prefix4};
 use causeway_sim::random::Random;
 use causeway_sim::{check, seed};
 

@@ -3,7 +3,8 @@
 use core::time::Duration;
 
 use causeway_bgp::types::Prefix;
-use causeway_sim::network::{LinkPlan, Network, NodePlan, Plan, prefix4, prefix6};
+use causeway_sim::network::Network;
+use causeway_sim::plan::{LinkPlan, NodePlan, Plan, prefix4, prefix6};
 use causeway_sim::{check, seed};
 
 const LIMIT: Duration = Duration::from_secs(600);

@@ -9,7 +9,8 @@ use causeway_bgp::wire::{
     Capability, Decoder, DecoderConfig, EncodeOptions, Message, Open, UpdateWriter,
     encode_keepalive, encode_open, message_type,
 };
-use causeway_sim::network::{LinkPlan, Network, NodePlan, Plan, Puppet, prefix4, prefix6};
+use causeway_sim::network::{Network, Puppet};
+use causeway_sim::plan::{LinkPlan, NodePlan, Plan, prefix4, prefix6};
 use causeway_sim::seed;
 
 const LIMIT: Duration = Duration::from_secs(600);

@@ -5,7 +5,8 @@ use core::time::Duration;
 use causeway_bgp::record::{Line, Replay};
 use causeway_bgp::speaker::Output;
 use causeway_bgp::time::Time;
-use causeway_sim::network::{EndPolicy, Network};
+use causeway_sim::network::Network;
+use causeway_sim::plan::EndPolicy;
 use causeway_sim::random::Random;
 use causeway_sim::{seed, topology};
 
@@ -17,7 +18,7 @@ fn eventful(seed: u64) -> Network {
     let mut network = Network::new(plan, seed);
     network.record(2);
     network.run_to_rest(LIMIT);
-    let (link, _) = network.links_of(2).next().unwrap();
+    let (link, _) = network.links_of(2)[0];
     network.lose_session(link);
     network.run(Duration::from_secs(1));
     network.restart(4, false, Duration::from_millis(300));

@@ -1,9 +1,10 @@
 //! What must hold when the network is at rest.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use causeway_bgp::rib::{Cursor, PathStatus, RouteFilter, RouteView};
 use causeway_bgp::session::State;
+use causeway_bgp::speaker::Speaker;
 use causeway_bgp::types::{Family, PeerId, Prefix};
 
 use crate::model::{self, ModelRoute};
@@ -41,6 +42,7 @@ pub fn sessions_are_up(network: &Network) {
 
 /// Every Loc-RIB holds exactly what the model computes.
 pub fn routes_equal_the_model(network: &Network) {
+    let links = peer_links(network);
     let mut expected_prefixes = BTreeSet::new();
     for origin in 0..network.plan.nodes.len() {
         if !network.plan.nodes[origin].originates || network.nodes[origin].speaker.is_none() {
@@ -50,14 +52,19 @@ pub fn routes_equal_the_model(network: &Network) {
         for prefix in [prefix4(origin), prefix6(origin)] {
             expected_prefixes.insert(prefix);
             for (node, route) in expected.iter().enumerate() {
-                route_equals(network, node, prefix, route);
+                route_equals(network, (node, &links[node]), prefix, route);
             }
         }
     }
     no_other_routes(network, &expected_prefixes);
 }
 
-fn route_equals(network: &Network, node: usize, prefix: Prefix, expected: &ModelRoute) {
+fn route_equals(
+    network: &Network,
+    (node, links): (usize, &PeerLinks),
+    prefix: Prefix,
+    expected: &ModelRoute,
+) {
     let Some(speaker) = &network.nodes[node].speaker else {
         return;
     };
@@ -82,38 +89,51 @@ fn route_equals(network: &Network, node: usize, prefix: Prefix, expected: &Model
     };
     let attributes = best.imported.as_ref().unwrap_or(&best.received);
     let as_path: Vec<u32> = attributes.as_path.asns().map(|asn| asn.0).collect();
-    let link = best.peer.map(|peer| link_of(network, node, peer));
+    let link = best.peer.map(|peer| links[&peer]);
     assert_eq!(
         (link, &as_path),
         (expected_best.link, &expected_best.as_path),
         "best path of {prefix} at node {node}: {view:?}"
     );
-    let used = view
-        .map(|view| used_links(network, node, view))
-        .unwrap_or_default();
+    let used = view.map(|view| used_links(links, view)).unwrap_or_default();
     assert_eq!(
         used, expected.used,
         "paths in use for {prefix} at node {node}: {view:?}"
     );
 }
 
-fn used_links(network: &Network, node: usize, view: &RouteView) -> Vec<usize> {
-    let mut links: Vec<_> = view
+fn used_links(links: &PeerLinks, view: &RouteView) -> Vec<usize> {
+    let mut used: Vec<_> = view
         .paths
         .iter()
         .filter(|path| matches!(path.status, PathStatus::Best | PathStatus::Multipath))
-        .filter_map(|path| Some(link_of(network, node, path.peer?)))
+        .filter_map(|path| Some(links[&path.peer?]))
         .collect();
-    links.sort_unstable();
-    links
+    used.sort_unstable();
+    used
 }
 
-fn link_of(network: &Network, node: usize, peer: PeerId) -> usize {
-    let speaker = network.nodes[node].speaker.as_ref().expect("it runs");
-    let view = speaker
-        .neighbor(network.now, peer)
-        .expect("the peer of a path");
-    network.owner(view.address).expect("a link address").1
+/// The link of each peer of a node.
+type PeerLinks = HashMap<PeerId, usize>;
+
+fn peer_links(network: &Network) -> Vec<PeerLinks> {
+    let links = |speaker: &Speaker| {
+        speaker
+            .neighbors(network.now)
+            .iter()
+            .map(|view| {
+                (
+                    view.id,
+                    network.owner(view.address).expect("a link address").1,
+                )
+            })
+            .collect()
+    };
+    network
+        .nodes
+        .iter()
+        .map(|node| node.speaker.as_ref().map(links).unwrap_or_default())
+        .collect()
 }
 
 fn no_other_routes(network: &Network, expected: &BTreeSet<Prefix>) {

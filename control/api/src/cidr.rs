@@ -20,14 +20,14 @@ impl Cidr {
 
     /// Prefix length in bits.
     #[must_use]
-    pub fn len(self) -> u8 {
+    pub fn prefix_len(self) -> u8 {
         self.0.prefix()
     }
 
     /// Whether this is a default route.
     #[must_use]
     pub fn is_default(self) -> bool {
-        self.len() == 0
+        self.prefix_len() == 0
     }
 
     /// Whether no bits are set behind the length.
@@ -51,7 +51,7 @@ impl Cidr {
 
 impl fmt::Display for Cidr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.addr(), self.len())
+        write!(f, "{}/{}", self.addr(), self.prefix_len())
     }
 }
 

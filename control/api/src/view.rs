@@ -300,8 +300,6 @@ pub struct NeighborFamily {
     pub negotiated: bool,
     /// Prefixes received.
     pub received: usize,
-    /// Of these, accepted by the import filters.
-    pub accepted: usize,
     /// Prefixes advertised.
     pub advertised: usize,
     /// Prefixes kept over a restart and not yet confirmed.

@@ -1,0 +1,247 @@
+//! The parts put together: configuration → speaker → API, until a signal.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context as _, Result, bail};
+use causeway_api::view::Diagnostic;
+use causeway_config::Generation;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::args::{Args, Dataplane};
+use crate::bgp::{self, Event, Forwarding, Handle, NoForwarding};
+use crate::lower::{self, Surroundings};
+use crate::{api, host, reload};
+
+/// What the API shows beside the speaker.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    pub(crate) node_name: Arc<str>,
+    pub(crate) started: Instant,
+    pub(crate) dataplane: Dataplane,
+    pub(crate) config: Arc<Mutex<ConfigState>>,
+    pub(crate) speaker: Arc<Mutex<Option<Handle>>>,
+}
+
+/// The configuration in force, and what was refused since.
+#[derive(Debug)]
+pub(crate) struct ConfigState {
+    pub(crate) directory: String,
+    pub(crate) generation: u64,
+    pub(crate) accepted: Instant,
+    pub(crate) errors: Vec<Diagnostic>,
+    pub(crate) in_force: Generation,
+}
+
+impl Shared {
+    /// The speaker, if one is configured.
+    pub(crate) fn speaker(&self) -> Option<Handle> {
+        lock(&self.speaker).clone()
+    }
+}
+
+/// Locks; what a thread that panicked left behind is as good as it was.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs the daemon until a signal ends it.
+///
+/// # Errors
+///
+/// One sentence on why it can't start.
+pub(crate) async fn run(args: &Args) -> Result<()> {
+    let mut signals = Signals::new()?;
+    let node_name = match &args.node_name {
+        Some(name) => name.clone(),
+        None => host::name().context("this host has no name; set --node-name")?,
+    };
+    let generation = match causeway_config::load(&args.config, &node_name) {
+        Ok(generation) => generation,
+        Err(errors) => bail!("the configuration is refused:\n{}", reload::listed(&errors)),
+    };
+    let mut app = App {
+        args,
+        shared: Shared {
+            node_name: node_name.into(),
+            started: Instant::now(),
+            dataplane: args.dataplane,
+            config: Arc::new(Mutex::new(ConfigState {
+                directory: args.config.display().to_string(),
+                generation: 1,
+                accepted: Instant::now(),
+                errors: Vec::new(),
+                in_force: Generation::default(),
+            })),
+            speaker: Arc::default(),
+        },
+    };
+    app.apply(&generation).await?;
+    lock(&app.shared.config).in_force = generation;
+    let socket = api::listen(&args.run_dir)?;
+    let metrics = match args.metrics {
+        Some(address) => Some(api::listen_metrics(address).await?),
+        None => None,
+    };
+    tokio::spawn(api::serve(socket, app.shared.clone()));
+    if let Some(metrics) = metrics {
+        tokio::spawn(api::serve_metrics(metrics, app.shared.clone()));
+    }
+    let mut changes = reload::watch(&args.config)?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        node = &*app.shared.node_name,
+        config = %args.config.display(),
+        dataplane = ?args.dataplane,
+        "started"
+    );
+    loop {
+        tokio::select! {
+            wish = signals.next() => match wish {
+                Wish::Stop(signal) => {
+                    tracing::info!(signal, "stopping");
+                    app.stop().await;
+                    return Ok(());
+                }
+                Wish::Reload => app.reload().await,
+            },
+            Some(()) = changes.recv() => app.reload().await,
+        }
+    }
+}
+
+struct App<'a> {
+    args: &'a Args,
+    shared: Shared,
+}
+
+impl App<'_> {
+    /// Reads the directory anew and puts it in force, or keeps what is.
+    async fn reload(&mut self) {
+        let (dir, node) = (self.args.config.clone(), self.shared.node_name.clone());
+        let loaded = tokio::task::spawn_blocking(move || causeway_config::load(&dir, &node)).await;
+        let errors = match loaded {
+            Ok(Ok(generation)) => match self.apply(&generation).await {
+                Ok(()) => {
+                    self.accepted(generation);
+                    return;
+                }
+                Err(error) => vec![reload::refused(&self.args.config, &error)],
+            },
+            Ok(Err(errors)) => errors,
+            Err(error) => vec![reload::refused(&self.args.config, &error.into())],
+        };
+        tracing::error!(
+            "the new configuration is refused and the one in force kept:\n{}",
+            reload::listed(&errors)
+        );
+        lock(&self.shared.config).errors = errors;
+    }
+
+    fn accepted(&mut self, generation: Generation) {
+        let mut state = lock(&self.shared.config);
+        state.errors.clear();
+        if state.in_force == generation {
+            return;
+        }
+        state.generation += 1;
+        state.accepted = Instant::now();
+        state.in_force = generation;
+        tracing::info!(generation = state.generation, "configuration in force");
+    }
+
+    /// Puts a configuration in force.
+    async fn apply(&mut self, generation: &Generation) -> Result<()> {
+        let around = Surroundings {
+            addresses: host::addresses(),
+            assume_reachable: self.args.dataplane == Dataplane::None,
+            restarting: None,
+        };
+        let Some(instance) = &generation.instance else {
+            let gone = lock(&self.shared.speaker).take();
+            if let Some(speaker) = gone {
+                speaker.shutdown(false).await;
+            }
+            return Ok(());
+        };
+        let config = lower::speaker(instance, &around)?;
+        config.validate()?;
+        let port = instance.spec.local_port.unwrap_or(BGP_PORT);
+        if let Some(speaker) = self.shared.speaker() {
+            return speaker.reconfigure(config, port).await;
+        }
+        let (sender, events) = bgp::events();
+        let forwarding = self.forwarding(&sender)?;
+        let seed = RandomState::new().hash_one(&*self.shared.node_name);
+        let speaker = bgp::start(config, port, seed, (sender, events), forwarding)?;
+        *lock(&self.shared.speaker) = Some(speaker);
+        Ok(())
+    }
+
+    fn forwarding(&self, _events: &mpsc::Sender<Event>) -> Result<Box<dyn Forwarding>> {
+        match self.args.dataplane {
+            Dataplane::None => Ok(Box::new(NoForwarding)),
+            Dataplane::Xdp => {
+                bail!("--dataplane xdp is not linked into this build; use --dataplane none")
+            }
+        }
+    }
+
+    /// Ends all sessions: with graceful restart where any peer may have agreed to it, as the maps stay and forward on.
+    async fn stop(&self) {
+        let restart = lock(&self.shared.config)
+            .in_force
+            .instance
+            .as_ref()
+            .is_some_and(|instance| {
+                instance.peers.iter().any(|peer| {
+                    peer.template
+                        .spec
+                        .graceful_restart
+                        .as_ref()
+                        .is_some_and(|restart| restart.enabled)
+                })
+            });
+        if let Some(speaker) = self.shared.speaker() {
+            speaker.shutdown(restart).await;
+        }
+        api::remove(&self.args.run_dir);
+    }
+}
+
+/// BGP's port (RFC 4271 3).
+const BGP_PORT: u16 = 179;
+
+/// Signals that mean something here.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        let listen = |kind| signal(kind).context("cannot handle signals");
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Wish {
+        tokio::select! {
+            _ = self.terminate.recv() => Wish::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Wish::Stop("SIGINT"),
+            _ = self.hangup.recv() => Wish::Reload,
+        }
+    }
+}
+
+/// What a signal asks for.
+enum Wish {
+    Stop(&'static str),
+    Reload,
+}

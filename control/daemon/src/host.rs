@@ -1,0 +1,106 @@
+//! What the host knows of itself without netlink: names, addresses.
+
+use core::net::{IpAddr, SocketAddr};
+
+use causeway_bgp::speaker::{Link, Path};
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
+use nix::net::if_::if_nametoindex;
+
+/// The host name without its domain.
+pub(crate) fn name() -> Option<String> {
+    let name = nix::unistd::gethostname().ok()?.into_string().ok()?;
+    let name = name.split('.').next()?.to_owned();
+    (!name.is_empty()).then_some(name)
+}
+
+/// Every address of every interface.
+pub(crate) fn addresses() -> Vec<IpAddr> {
+    let Ok(all) = getifaddrs() else {
+        return Vec::new();
+    };
+    let mut addresses: Vec<IpAddr> = all
+        .filter_map(|interface| {
+            let address = interface.address?;
+            let v4 = address.as_sockaddr_in().map(|a| a.ip().into());
+            v4.or_else(|| address.as_sockaddr_in6().map(|a| a.ip().into()))
+        })
+        .collect();
+    addresses.sort();
+    addresses.dedup();
+    addresses
+}
+
+/// The index of an interface.
+pub(crate) fn interface_index(name: &str) -> nix::Result<u32> {
+    if_nametoindex(name)
+}
+
+/// The ends of a connection, with the link where the peer's address is on a network that an interface is connected to: what
+/// can be offered as next hop to it.
+pub(crate) fn path(local: SocketAddr, remote: SocketAddr) -> Path {
+    Path {
+        local,
+        remote,
+        link: link_to(remote),
+    }
+}
+
+fn link_to(remote: SocketAddr) -> Option<Link> {
+    let all: Vec<_> = getifaddrs().ok()?.collect();
+    let scope = match remote {
+        SocketAddr::V6(v6) if v6.scope_id() != 0 => Some(v6.scope_id()),
+        _ => None,
+    };
+    let on_link = all.iter().find(|interface| {
+        let index = || if_nametoindex(interface.interface_name.as_str()).ok();
+        match scope {
+            Some(scope) => index() == Some(scope),
+            None => covers(interface, remote.ip()),
+        }
+    })?;
+    let name = on_link.interface_name.as_str();
+    let mut link = Link {
+        index: if_nametoindex(name).ok()?,
+        ..Link::default()
+    };
+    for interface in all.iter().filter(|i| i.interface_name == name) {
+        let Some(address) = interface.address else {
+            continue;
+        };
+        if let Some(v4) = address.as_sockaddr_in() {
+            link.ipv4.get_or_insert(v4.ip());
+        } else if let Some(v6) = address.as_sockaddr_in6() {
+            let v6 = v6.ip();
+            if v6.is_unicast_link_local() {
+                link.link_local.get_or_insert(v6);
+            } else {
+                link.ipv6.get_or_insert(v6);
+            }
+        }
+    }
+    Some(link)
+}
+
+fn covers(interface: &InterfaceAddress, remote: IpAddr) -> bool {
+    let (Some(address), Some(mask)) = (interface.address, interface.netmask) else {
+        return false;
+    };
+    match remote {
+        IpAddr::V4(remote) => {
+            let (Some(address), Some(mask)) = (address.as_sockaddr_in(), mask.as_sockaddr_in())
+            else {
+                return false;
+            };
+            let mask = mask.ip().to_bits();
+            remote.to_bits() & mask == address.ip().to_bits() & mask
+        }
+        IpAddr::V6(remote) => {
+            let (Some(address), Some(mask)) = (address.as_sockaddr_in6(), mask.as_sockaddr_in6())
+            else {
+                return false;
+            };
+            let mask = mask.ip().to_bits();
+            remote.to_bits() & mask == address.ip().to_bits() & mask
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Limits of the daemon, all of them.
+
+use core::time::Duration;
+
+/// Events waiting for the speaker task. Connections wait when it is full.
+pub(crate) const SPEAKER_EVENTS: usize = 1024;
+/// Questions waiting for the speaker task.
+pub(crate) const SPEAKER_QUESTIONS: usize = 64;
+/// Batches of decoded messages that a connection may have before the speaker: one that is handled, one that is decoded.
+pub(crate) const BATCHES_PER_CONNECTION: usize = 2;
+/// Room offered to each read from a connection.
+pub(crate) const READ_BYTES: usize = 64 * 1024;
+/// Messages of one batch.
+pub(crate) const MESSAGES_PER_BATCH: usize = 4096;
+/// Events that the speaker takes in before it answers, so that changes merge.
+pub(crate) const EVENTS_PER_ROUND: usize = 512;
+/// Time for which the speaker takes events in before it answers.
+pub(crate) const ROUND_TIME: Duration = Duration::from_millis(4);
+/// Time for which the speaker hands outputs on before it looks at events again.
+pub(crate) const OUTPUT_TIME: Duration = Duration::from_millis(8);
+/// Connections that wait to be accepted by us.
+pub(crate) const LISTEN_BACKLOG: i32 = 1024;
+/// Connections accepted and not yet closed; more are closed at once.
+pub(crate) const CONNECTIONS: usize = 8192;
+/// Time for the last bytes of a connection that is being closed.
+pub(crate) const LINGER: Duration = Duration::from_secs(1);
+/// Time for which we wait for our last messages when the daemon ends.
+pub(crate) const SHUTDOWN_TIME: Duration = Duration::from_secs(2);
+/// Time for a TCP connection to be made.
+pub(crate) const CONNECT_TIME: Duration = Duration::from_secs(30);
+/// Pause after a file changed before the directory is read, as editors and Kubernetes change several things in a row.
+pub(crate) const RELOAD_PAUSE: Duration = Duration::from_millis(200);
+/// Connections to the API at a time.
+pub(crate) const API_CONNECTIONS: usize = 64;
+/// Bytes of a request's body.
+pub(crate) const API_BODY_BYTES: usize = 64 * 1024;
+/// Time for a request.
+pub(crate) const API_TIME: Duration = Duration::from_secs(30);

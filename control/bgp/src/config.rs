@@ -25,6 +25,9 @@ pub mod limits {
     pub const TRANSMIT_BYTES: usize = 64 * 1024;
     /// Prefixes in one forwarding table delta.
     pub const FIB_DELTA_PREFIXES: usize = 4096;
+    /// Forwarding changes handed over and not yet [`crate::speaker::Input::Programmed`]. Further ones wait in the RIB, where
+    /// they merge.
+    pub const FIB_DELTAS_IN_FLIGHT: u64 = 32;
     /// Refused connections that are remembered one by one; more are only counted.
     pub const REFUSED_REMEMBERED: usize = 64;
     /// Bytes of a TCP MD5 key (Linux `TCP_MD5SIG_MAXKEYLEN`).

@@ -53,6 +53,12 @@ impl Transmission {
         self.open_gate();
     }
 
+    /// Whether the RIB may be asked for forwarding changes: some may be there, and the forwarding tables keep up. What
+    /// they don't take yet merges in the RIB.
+    fn fib_has_room(&self) -> bool {
+        self.fib && self.generation - self.programmed < limits::FIB_DELTAS_IN_FLIGHT
+    }
+
     fn open_gate(&mut self) {
         if self.gate == Gate::Settling && !self.dirty && !self.fib {
             self.gate = Gate::Until(self.generation);
@@ -79,7 +85,7 @@ impl Speaker {
                 }
                 self.queue_all();
             }
-            if self.transmission.fib {
+            if self.transmission.fib_has_room() {
                 if let Some(delta) = self.rib.poll_fib(limits::FIB_DELTA_PREFIXES) {
                     self.transmission.generation += 1;
                     let generation = self.transmission.generation;
@@ -101,7 +107,10 @@ impl Speaker {
     #[must_use]
     pub fn has_work(&self) -> bool {
         let waiting = self.transmission.gate == Gate::Open && !self.transmission.queue.is_empty();
-        !self.outputs.is_empty() || self.transmission.dirty || self.transmission.fib || waiting
+        !self.outputs.is_empty()
+            || self.transmission.dirty
+            || self.transmission.fib_has_room()
+            || waiting
     }
 
     /// The socket took bytes.

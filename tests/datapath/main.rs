@@ -7,7 +7,7 @@ use bytemuck::Zeroable;
 use causeway_datapath::{AttachMode, Datapath, Error, LoadOptions, OBJECT, XdpMode};
 use causeway_maps::catalogue::{LAYOUT, MAX_IFINDEX, NEXT_HOPS};
 use causeway_maps::{Group, GroupId, NextHop, NextHopId, Reason, RouteKey4, RouteKey6};
-use causeway_plan::Op;
+use causeway_plan::{Dump, Op};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use support::Lab;
@@ -146,7 +146,7 @@ fn applying_twice_is_the_same_as_once_and_removal_leaves_nothing() {
         for op in removals.iter().chain(&removals) {
             datapath.apply(op)?;
         }
-        ensure!(datapath.dump()? == causeway_datapath::Dump::default());
+        ensure!(datapath.dump()? == Dump::default());
         Ok(())
     });
 }

@@ -13,10 +13,10 @@ use causeway_maps::catalogue::{
     TX_PORTS,
 };
 use causeway_maps::{Config, Counter, Group, GroupId, MapSpec, NextHop, NextHopId, Reason, TxPort};
-use causeway_plan::Op;
+use causeway_plan::{Dump, Op};
 
 use crate::attach::{self, AttachMode, Attachment, XdpMode};
-use crate::dump::{self, Dump};
+use crate::dump;
 use crate::error::{ApplyError, Error, KeyFailure};
 use crate::pins::{PinDir, Recreated};
 use crate::preflight::check_host;

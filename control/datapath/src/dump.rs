@@ -1,34 +1,13 @@
-//! What the kernel's maps hold, for verification, pruning and restored ids.
+//! Reading whole maps.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::BorrowedFd;
 
 use bytemuck::Pod;
-use causeway_maps::{Config, Group, GroupId, NextHop, NextHopId, Port, RouteKey4, RouteKey6};
 
 use crate::sys;
 
 const BATCH_ENTRIES: usize = 4_096;
-
-/// Every entry of the maps that the planner writes. Zeroed array slots count as absent.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Dump {
-    /// `routes4`.
-    pub routes4: BTreeMap<RouteKey4, GroupId>,
-    /// `routes6`.
-    pub routes6: BTreeMap<RouteKey6, GroupId>,
-    /// `groups`.
-    pub groups: BTreeMap<GroupId, Group>,
-    /// `next_hops`.
-    pub next_hops: BTreeMap<NextHopId, NextHop>,
-    /// `ports`, by ifindex.
-    pub ports: BTreeMap<u32, Port>,
-    /// Interfaces in `tx_ports`.
-    pub tx_ports: Vec<u32>,
-    /// `config`.
-    pub config: Option<Config>,
-}
 
 /// Reads a whole map. Entries that change meanwhile may be missed or seen twice; the last one counts.
 pub(crate) fn entries<K: Pod, V: Pod>(map: BorrowedFd<'_>) -> io::Result<Vec<(K, V)>> {

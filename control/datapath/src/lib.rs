@@ -29,7 +29,6 @@ mod sys;
 
 pub use attach::{AttachMode, Attachment, XdpMode};
 pub use datapath::{Datapath, LoadOptions, MapUsage};
-pub use dump::Dump;
 pub use error::{ApplyError, Error, KeyFailure};
 #[cfg(feature = "embedded-object")]
 pub use object::OBJECT;

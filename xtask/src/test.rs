@@ -56,6 +56,8 @@ enum Suite {
     Datapath,
     /// Sessions with FRR, BIRD and others in namespaces
     Interop,
+    /// Recorded Internet tables and updates through real sessions
+    Realdata,
     /// Packets between namespaces, end to end
     Netns,
 }
@@ -65,7 +67,7 @@ impl Suite {
     fn needs_root(self) -> bool {
         matches!(
             self,
-            Self::Kernel | Self::Datapath | Self::Interop | Self::Netns
+            Self::Kernel | Self::Datapath | Self::Interop | Self::Realdata | Self::Netns
         )
     }
 
@@ -80,7 +82,7 @@ impl Suite {
 
     /// Tests of one binary that run at a time; the labs mostly wait for timers, so more than there are cores.
     fn threads(self) -> Option<usize> {
-        matches!(self, Self::Interop | Self::Netns).then_some(4)
+        matches!(self, Self::Interop | Self::Realdata | Self::Netns).then_some(4)
     }
 
     /// The suite of a test target, by where it lives.
@@ -198,7 +200,7 @@ fn summary(results: &[(Suite, Tally, Duration)]) -> ExitCode {
 /// Installs what the suites need.
 fn prepare(suites: &[Suite]) -> Result<()> {
     build_ebpf::build()?;
-    if suites.contains(&Suite::Interop) {
+    if suites.contains(&Suite::Interop) || suites.contains(&Suite::Realdata) {
         setup::ensure_packages(setup::PACKAGES)?;
     } else if suites.contains(&Suite::Netns) {
         setup::ensure_packages(setup::LAB)?;

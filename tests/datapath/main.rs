@@ -1,4 +1,8 @@
 //! The datapath crate against the real kernel: pins, layouts, batches, links.
+//!
+//! `plan`: what the planner wants, in the maps.
+
+mod plan;
 
 use std::path::{Path, PathBuf};
 

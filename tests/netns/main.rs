@@ -1,5 +1,7 @@
 //! Packets between namespaces, end to end.
 //!
 //! `lab`: what the lab measures, over plain kernel forwarding, so that a figure below can be believed.
+//! `netlink`: what the kernel tells of links, addresses and neighbours, and how soon.
 
 mod lab;
+mod netlink;

@@ -13,16 +13,17 @@ use tokio::time::Instant;
 use crate::args::{Args, Dataplane};
 use crate::bgp::{self, Event, Forwarding, Handle, NoForwarding};
 use crate::lower::{self, Surroundings};
-use crate::{api, host, reload};
+use crate::{api, fabric, host, reload};
 
 /// What the API shows beside the speaker.
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
     pub(crate) node_name: Arc<str>,
     pub(crate) started: Instant,
-    pub(crate) dataplane: Dataplane,
     pub(crate) config: Arc<Mutex<ConfigState>>,
     pub(crate) speaker: Arc<Mutex<Option<Handle>>>,
+    /// The dataplane, if there is one.
+    pub(crate) fabric: Option<fabric::Handle>,
 }
 
 /// The configuration in force, and what was refused since.
@@ -62,12 +63,25 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
         Ok(generation) => generation,
         Err(errors) => bail!("the configuration is refused:\n{}", reload::listed(&errors)),
     };
+    let (sender, events) = bgp::events();
+    let dataplane = match args.dataplane {
+        Dataplane::None => None,
+        Dataplane::Xdp => {
+            let options = fabric::Options {
+                bpffs: args.bpffs.clone(),
+                node_name: node_name.clone(),
+            };
+            let settings = generation.node.clone();
+            Some(fabric::start(options, settings, sender.clone())?)
+        }
+    };
     let mut app = App {
         args,
+        channel: Some((sender, events)),
+        inherited: dataplane.as_ref().is_some_and(|started| started.inherited),
         shared: Shared {
             node_name: node_name.into(),
             started: Instant::now(),
-            dataplane: args.dataplane,
             config: Arc::new(Mutex::new(ConfigState {
                 directory: args.config.display().to_string(),
                 generation: 1,
@@ -76,6 +90,7 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
                 in_force: Generation::default(),
             })),
             speaker: Arc::default(),
+            fabric: dataplane.as_ref().map(|started| started.handle.clone()),
         },
     };
     app.apply(&generation).await?;
@@ -103,6 +118,10 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
                 Wish::Stop(signal) => {
                     tracing::info!(signal, "stopping");
                     app.stop().await;
+                    if let Some(started) = dataplane {
+                        // It has been told to end; what it is writing it finishes.
+                        let _ = started.thread.join();
+                    }
                     return Ok(());
                 }
                 Wish::Reload => app.reload().await,
@@ -114,6 +133,10 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
 
 struct App<'a> {
     args: &'a Args,
+    /// Events of the first speaker, which the dataplane knows too.
+    channel: Option<(mpsc::Sender<Event>, mpsc::Receiver<Event>)>,
+    /// The maps hold routes of an earlier daemon.
+    inherited: bool,
     shared: Shared,
 }
 
@@ -154,15 +177,28 @@ impl App<'_> {
 
     /// Puts a configuration in force.
     async fn apply(&mut self, generation: &Generation) -> Result<()> {
+        self.apply_bgp(generation).await?;
+        if let Some(fabric) = &self.shared.fabric {
+            fabric.configure(generation.node.clone()).await;
+        }
+        Ok(())
+    }
+
+    async fn apply_bgp(&mut self, generation: &Generation) -> Result<()> {
         let around = Surroundings {
             addresses: host::addresses(),
             assume_reachable: self.args.dataplane == Dataplane::None,
-            restarting: None,
+            restarting: self.inherited.then_some(fabric::RESTART_TIME),
         };
         let Some(instance) = &generation.instance else {
-            let gone = lock(&self.shared.speaker).take();
-            if let Some(speaker) = gone {
-                speaker.shutdown(false).await;
+            let running = self.shared.speaker().is_some();
+            if running {
+                bail!(
+                    "the node would have no BGP instance any more, which needs a restart of causewayd"
+                );
+            }
+            if let Some(fabric) = &self.shared.fabric {
+                fabric.settled().await;
             }
             return Ok(());
         };
@@ -172,21 +208,15 @@ impl App<'_> {
         if let Some(speaker) = self.shared.speaker() {
             return speaker.reconfigure(config, port).await;
         }
-        let (sender, events) = bgp::events();
-        let forwarding = self.forwarding(&sender)?;
+        let channel = self.channel.take().unwrap_or_else(bgp::events);
+        let forwarding: Box<dyn Forwarding> = match &self.shared.fabric {
+            Some(fabric) => fabric.forwarding(),
+            None => Box::new(NoForwarding),
+        };
         let seed = RandomState::new().hash_one(&*self.shared.node_name);
-        let speaker = bgp::start(config, port, seed, (sender, events), forwarding)?;
+        let speaker = bgp::start(config, port, seed, channel, forwarding)?;
         *lock(&self.shared.speaker) = Some(speaker);
         Ok(())
-    }
-
-    fn forwarding(&self, _events: &mpsc::Sender<Event>) -> Result<Box<dyn Forwarding>> {
-        match self.args.dataplane {
-            Dataplane::None => Ok(Box::new(NoForwarding)),
-            Dataplane::Xdp => {
-                bail!("--dataplane xdp is not linked into this build; use --dataplane none")
-            }
-        }
     }
 
     /// Ends all sessions: with graceful restart where any peer may have agreed to it, as the maps stay and forward on.
@@ -206,6 +236,9 @@ impl App<'_> {
             });
         if let Some(speaker) = self.shared.speaker() {
             speaker.shutdown(restart).await;
+        }
+        if let Some(fabric) = &self.shared.fabric {
+            fabric.stop().await;
         }
         api::remove(&self.args.run_dir);
     }

@@ -23,7 +23,7 @@ use bytes::Bytes;
 use causeway_bgp::config::{ShutdownMessage, SpeakerConfig};
 use causeway_bgp::fib::FibDelta;
 use causeway_bgp::rib::{NextHopInterest, NextHopKey};
-use causeway_bgp::speaker::{Command, Input, Output, Speaker, inbound_conn};
+use causeway_bgp::speaker::{Command, Input, Output, Speaker, SpeakerEvent, inbound_conn};
 use causeway_bgp::time::Time;
 use causeway_bgp::types::{ConnId, PeerId};
 use causeway_bgp::wire::{Decoded, MessageError};
@@ -58,10 +58,8 @@ pub(crate) enum Event {
     /// The socket takes more.
     Writable { conn: ConnId },
     /// The forwarding tables hold everything up to this generation.
-    #[expect(dead_code, reason = "said by the dataplane, which comes next")]
     Programmed { generation: u64 },
     /// A next hop can be reached at this cost, or not.
-    #[expect(dead_code, reason = "said by the dataplane, which comes next")]
     NextHop {
         key: NextHopKey,
         metric: Option<u32>,
@@ -70,10 +68,16 @@ pub(crate) enum Event {
 
 /// Where changes of the forwarding tables go.
 pub(crate) trait Forwarding: Send {
+    /// Whether it takes more at this moment. The speaker waits until then.
+    fn ready(&self) -> bool {
+        true
+    }
     /// Takes a change over. Its completion comes back as [`Event::Programmed`], unless this returns true: it is done.
     fn apply(&mut self, generation: u64, delta: FibDelta) -> bool;
     /// Begins or ends watching a next hop; changes come back as [`Event::NextHop`].
     fn track(&mut self, interest: NextHopInterest);
+    /// The speaker wants all that it will want after a restart: what was there before and isn't wanted may go.
+    fn settled(&mut self) {}
 }
 
 /// No forwarding tables: everything is done at once.
@@ -161,6 +165,8 @@ pub(crate) struct SpeakerTask {
     accepted: u64,
     desired: u64,
     programmed: u64,
+    /// Route selection resumed after a restart, and its outcome is still on its way to the forwarding tables.
+    settling: bool,
     stopping: bool,
 }
 
@@ -200,6 +206,7 @@ pub(crate) fn start(
         accepted: 0,
         desired: 0,
         programmed: 0,
+        settling: false,
         stopping: false,
     };
     tokio::spawn(task.run());
@@ -264,6 +271,9 @@ impl SpeakerTask {
 
     /// When to go on without an event.
     fn deadline(&self) -> Instant {
+        if !self.forwarding.ready() {
+            return Instant::now() + limits::FABRIC_BUSY;
+        }
         if self.speaker.has_work() {
             return Instant::now();
         }
@@ -386,7 +396,13 @@ impl SpeakerTask {
     fn hand_on(&mut self) {
         let started = Instant::now();
         let mut now = self.now();
-        while let Some(output) = self.speaker.poll_output(now) {
+        while self.forwarding.ready() {
+            let Some(output) = self.speaker.poll_output(now) else {
+                if core::mem::take(&mut self.settling) {
+                    self.forwarding.settled();
+                }
+                return;
+            };
             self.output(output);
             if started.elapsed() > limits::OUTPUT_TIME {
                 return;
@@ -446,7 +462,10 @@ impl SpeakerTask {
                 }
             }
             Output::NextHop(interest) => self.forwarding.track(interest),
-            Output::Event(event) => log::event(&mut self.names, &event),
+            Output::Event(event) => {
+                self.settling |= matches!(event, SpeakerEvent::SelectionResumed { .. });
+                log::event(&mut self.names, &event);
+            }
         }
     }
 

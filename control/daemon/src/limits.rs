@@ -36,3 +36,13 @@ pub(crate) const API_CONNECTIONS: usize = 64;
 pub(crate) const API_BODY_BYTES: usize = 64 * 1024;
 /// Time for a request.
 pub(crate) const API_TIME: Duration = Duration::from_secs(30);
+/// Commands waiting for the fabric thread. The speaker holds its outputs back when half of it is full.
+pub(crate) const FABRIC_COMMANDS: usize = 256;
+/// Commands that the fabric takes in before it writes.
+pub(crate) const FABRIC_COMMANDS_PER_ROUND: usize = 64;
+/// Map operations planned at a time.
+pub(crate) const FABRIC_BATCH_OPS: usize = 4096;
+/// Pause before what failed is tried again.
+pub(crate) const FABRIC_RETRY: Duration = Duration::from_secs(1);
+/// Pause of the speaker while the fabric is busy.
+pub(crate) const FABRIC_BUSY: Duration = Duration::from_millis(1);

@@ -3,13 +3,15 @@
 //! 1. [`args`] says what to run; [`app`] puts the parts together and runs them until a signal.
 //! 2. [`lower`] turns the checked configuration into what the speaker takes; [`reload`] watches the files.
 //! 3. [`bgp`] is the speaker task: sockets in, sockets and forwarding tables out.
-//! 4. [`api`] answers the command line over a unix socket.
-//! 5. [`limits`] holds every limit.
+//! 4. [`fabric`] is the thread that knows the network and owns the maps.
+//! 5. [`api`] answers the command line over a unix socket.
+//! 6. [`limits`] holds every limit.
 
 mod api;
 mod app;
 mod args;
 mod bgp;
+mod fabric;
 mod host;
 mod limits;
 mod lower;

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use causeway_plan::{Failure, Key};
+
 /// Why the datapath can't be used. Each is one sentence with a remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -140,6 +142,22 @@ pub struct ApplyError {
     pub map: &'static str,
     /// The refused ones.
     pub failures: Vec<KeyFailure>,
+}
+
+impl ApplyError {
+    /// The refused entries as the planner knows them, for [`causeway_plan::Planner::ack`].
+    #[must_use]
+    pub fn planner_failures(&self) -> Vec<Failure> {
+        self.failures
+            .iter()
+            .filter_map(|failure| {
+                Some(Failure {
+                    key: Key::from_map(self.map, &failure.key)?,
+                    error: failure.error.to_string().into(),
+                })
+            })
+            .collect()
+    }
 }
 
 /// An entry that the kernel did not take.

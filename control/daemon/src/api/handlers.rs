@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use causeway_api::view as api;
 use causeway_bgp::config::ShutdownMessage;
-use causeway_bgp::rib::{Cursor, Page, RouteFilter};
+use causeway_bgp::rib::{Cursor, Page, RouteFilter, RouteView};
 use causeway_bgp::speaker::Command;
 use causeway_bgp::types::{Family, PeerId};
 use serde::Deserialize;
@@ -15,8 +15,8 @@ use tokio::time::Instant;
 
 use super::view;
 use crate::app::{Shared, lock};
-use crate::args::Dataplane;
 use crate::bgp::SpeakerTask;
+use crate::fabric::Fabric;
 
 /// A request that failed.
 pub(super) struct Failed(StatusCode, api::Failure);
@@ -171,30 +171,33 @@ fn find(task: &SpeakerTask, wanted: &str) -> Result<PeerId, Failed> {
 
 /// `GET /v1/status`
 pub(super) async fn status(State(shared): State<Shared>) -> Answer<api::Status> {
-    let (bgp, dataplane) = match shared.speaker() {
-        None => (None, api::DataplaneStatus::default()),
-        Some(_) => {
-            let name = instance_name(&shared);
-            ask(&shared, move |task| {
-                (Some(bgp_status(task, name)), dataplane_status(task))
-            })
-            .await?
-        }
+    let mut dataplane = match &shared.fabric {
+        Some(fabric) => fabric.ask(Fabric::status).await.unwrap_or_else(broken),
+        None => api::DataplaneStatus {
+            mode: "none".to_owned(),
+            ..api::DataplaneStatus::default()
+        },
     };
+    let mut bgp = None;
+    if shared.speaker().is_some() {
+        let name = instance_name(&shared);
+        let (status, generations) = ask(&shared, move |task| {
+            (bgp_status(task, name), task.generations())
+        })
+        .await?;
+        bgp = Some(status);
+        (
+            dataplane.desired_generation,
+            dataplane.programmed_generation,
+        ) = generations;
+    }
     Ok(Json(api::Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         node_name: shared.node_name.to_string(),
         uptime_seconds: shared.started.elapsed().as_secs(),
         config: config_status(&shared),
         bgp,
-        dataplane: api::DataplaneStatus {
-            mode: match shared.dataplane {
-                Dataplane::None => "none",
-                Dataplane::Xdp => "xdp",
-            }
-            .to_owned(),
-            ..dataplane
-        },
+        dataplane,
     }))
 }
 
@@ -237,11 +240,10 @@ fn bgp_status(task: &SpeakerTask, instance: String) -> api::BgpStatus {
     }
 }
 
-fn dataplane_status(task: &SpeakerTask) -> api::DataplaneStatus {
-    let (desired_generation, programmed_generation) = task.generations();
+fn broken(error: anyhow::Error) -> api::DataplaneStatus {
     api::DataplaneStatus {
-        desired_generation,
-        programmed_generation,
+        mode: "xdp".to_owned(),
+        error: Some(error.to_string()),
         ..api::DataplaneStatus::default()
     }
 }
@@ -355,12 +357,11 @@ pub(super) async fn explain(
     let RouteFilter::Exact(prefix) = wanted.filter()? else {
         return Err(bad("no prefix is named", "add prefix=ADDRESS/LENGTH"));
     };
-    let state = forwarding_state(&shared);
-    ask(&shared, move |task| {
+    let Json(mut explanation) = ask(&shared, move |task| {
         let rib = task.speaker().rib();
         let explained = rib.explain(prefix);
         let page = rib.routes(RouteFilter::Exact(prefix), Cursor::default(), 1);
-        Ok(Json(api::Explanation {
+        Json(api::Explanation {
             prefix: prefix.to_string(),
             paths: explained
                 .paths
@@ -380,45 +381,67 @@ pub(super) async fn explain(
                     }
                 })
                 .collect(),
-            forwarding: page
-                .items
-                .first()
-                .and_then(|route| view::forwarding(route, state)),
-        }))
+            forwarding: page.items.first().and_then(view::forwarding),
+        })
     })
-    .await?
+    .await?;
+    if let Some(fabric) = &shared.fabric {
+        let known = fabric.ask(move |fabric| fabric.route(prefix)).await;
+        explanation.forwarding = known.unwrap_or_default().or(explanation.forwarding);
+    }
+    Ok(Json(explanation))
 }
 
-/// `GET /v1/routes`
+/// `GET /v1/routes`: prefixes of this node and its links first, then BGP's, a page at a time.
 pub(super) async fn routes(
     State(shared): State<Shared>,
     parameters: Parameters,
 ) -> Answer<api::List<api::Route>> {
     let wanted = wanted(parameters)?;
     let filter = wanted.filter()?;
-    let state = forwarding_state(&shared);
-    ask(&shared, move |task| {
-        let page = task
-            .speaker()
-            .rib()
-            .routes(filter, wanted.cursor(), wanted.limit());
-        Ok(Json(api::List {
-            items: page
-                .items
-                .iter()
-                .filter_map(|route| view::forwarding(route, state))
-                .collect(),
-            next: page.next.map(|cursor| cursor.0),
-        }))
-    })
-    .await?
-}
-
-fn forwarding_state(shared: &Shared) -> &'static str {
-    match shared.dataplane {
-        Dataplane::None => "none",
-        Dataplane::Xdp => "pending",
+    let (first, cursor, limit) = (wanted.cursor.is_none(), wanted.cursor(), wanted.limit());
+    let mut page = api::List {
+        items: Vec::new(),
+        next: None,
+    };
+    let mut bgp = Vec::new();
+    if shared.speaker().is_some() {
+        (bgp, page.next) = ask(&shared, move |task| {
+            let found = task.speaker().rib().routes(filter, cursor, limit);
+            let shown = |route: &RouteView| Some((route.prefix, view::forwarding(route)?));
+            let items = found.items.iter().filter_map(shown).collect::<Vec<_>>();
+            (items, found.next.map(|cursor| cursor.0))
+        })
+        .await?;
     }
+    let Some(fabric) = &shared.fabric else {
+        page.items = bgp.into_iter().map(|(_, route)| route).collect();
+        return Ok(Json(page));
+    };
+    let answered = fabric.ask(move |fabric| {
+        let local = fabric.local_routes(api::PAGE_LIMIT).into_iter();
+        let mut items: Vec<_> = local
+            .filter(|(prefix, _)| first && view::selects(filter, *prefix))
+            .map(|(_, route)| route)
+            .collect();
+        // What the network wants beats BGP's choice and stands above.
+        items.extend(
+            bgp.into_iter()
+                .filter_map(|(prefix, route)| match fabric.route(prefix) {
+                    Some(known) => (known.origin == "bgp").then_some(known),
+                    None => Some(route),
+                }),
+        );
+        items
+    });
+    page.items = answered.await.map_err(|error| {
+        failed(
+            StatusCode::SERVICE_UNAVAILABLE,
+            error.to_string(),
+            "see the log",
+        )
+    })?;
+    Ok(Json(page))
 }
 
 /// `POST /v1/bgp/neighbors/NAME/ACTION`

@@ -4,7 +4,8 @@ use core::net::{IpAddr, Ipv4Addr};
 
 use causeway_api::view as api;
 use causeway_bgp::rib::{
-    AdvertisedView, ExportStatus, Ineligible, PathStatus, PathView, RouteView, RuleName,
+    AdvertisedView, ExportStatus, Ineligible, PathStatus, PathView, RouteFilter, RouteView,
+    RuleName,
 };
 use causeway_bgp::speaker::{MessageCounters, NeighborView, Reset};
 use causeway_bgp::time::Time;
@@ -366,39 +367,56 @@ fn address(id: RouterId) -> Ipv4Addr {
     Ipv4Addr::from_bits(id.0)
 }
 
-/// The forwarding view of a prefix: next hops of the best path and of those beside it.
-pub(super) fn forwarding(view: &RouteView, state: &str) -> Option<api::Route> {
+/// Where a prefix would go without a dataplane: next hops of the best path and of those beside it.
+pub(super) fn forwarding(view: &RouteView) -> Option<api::Route> {
     let used = view
         .paths
         .iter()
         .filter(|path| matches!(path.status, PathStatus::Best | PathStatus::Multipath));
-    let mut next_hops: Vec<_> = used
-        .clone()
-        .filter(|path| path.peer.is_some())
+    let learned = used.clone().filter(|path| path.peer.is_some());
+    let mut next_hops: Vec<_> = learned
         .map(|path| {
             let attributes = path.imported.as_ref().unwrap_or(&path.received);
             api::NextHop {
                 address: next_hop_address(&attributes.next_hop),
                 interface: None,
                 weight: 1,
-                state: state.to_owned(),
+                state: "not resolved here".to_owned(),
             }
         })
         .collect();
     next_hops.sort_by_key(|next_hop| next_hop.address);
     next_hops.dedup();
-    let origin = if used.clone().next()?.peer.is_some() {
-        "bgp"
-    } else {
-        "local"
-    };
+    let local = used.clone().next()?.peer.is_none();
     Some(api::Route {
         prefix: view.prefix.to_string(),
-        origin: origin.to_owned(),
+        origin: if local { "local" } else { "bgp" }.to_owned(),
         group: None,
         next_hops,
-        state: state.to_owned(),
+        state: "none".to_owned(),
     })
+}
+
+/// Whether a listing with this filter holds the prefix. Longest match is the RIB's to find, among what it knows.
+pub(super) fn selects(filter: RouteFilter, prefix: Prefix) -> bool {
+    match filter {
+        RouteFilter::All(family) => prefix.family() == family,
+        RouteFilter::Exact(wanted) => prefix == wanted,
+        RouteFilter::Longer(wanted) => covers(wanted, prefix),
+        RouteFilter::LongestMatch(address) => {
+            Prefix::new(address, if address.is_ipv4() { 32 } else { 128 })
+                .is_some_and(|host| covers(prefix, host))
+        }
+    }
+}
+
+fn covers(wide: Prefix, narrow: Prefix) -> bool {
+    use causeway_bgp::types::AddressFamily as _;
+    match (wide, narrow) {
+        (Prefix::V4(wide), Prefix::V4(narrow)) => wide.covers(narrow),
+        (Prefix::V6(wide), Prefix::V6(narrow)) => wide.covers(narrow),
+        _ => false,
+    }
 }
 
 /// The prefix in words that a client may have meant: `10.0.0.1` is `10.0.0.1/32`.

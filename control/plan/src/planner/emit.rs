@@ -16,16 +16,13 @@ use crate::group::{entry, key_of, lower, select};
 use crate::routes::{LocalTarget, TableFamily};
 use crate::write::{Batch, Key, Write, lower as lower_writes};
 
-/// A group comes with its next hops in one batch, so that none may be smaller than this.
-const MIN_OPS: usize = 2 * Group::MAX_MEMBERS;
-
 impl Planner {
-    /// The next operations, at most `max_ops` (or 128, if that is more); `None` if there is nothing to do until something
-    /// changes.
-    pub fn poll_batch(&mut self, max_ops: usize) -> Option<Batch> {
+    /// The next operations, touching at most `max_entries` entries; `None` if there is nothing to do until something
+    /// changes. Only a group that is larger by itself exceeds it, because it comes with its next hops.
+    pub fn poll_batch(&mut self, max_entries: usize) -> Option<Batch> {
         let mut out = Out {
             ops: Vec::new(),
-            max: max_ops.max(MIN_OPS),
+            max: max_entries.max(1),
         };
         self.emit_config(&mut out);
         self.emit_ports(&mut out);
@@ -108,13 +105,18 @@ impl Planner {
     }
 
     fn emit_groups(&mut self, out: &mut Out) {
-        while out.room() > Group::MAX_MEMBERS {
+        while out.room() > 0 {
             let Some(place) = self.groups.dirty.pop_first() else {
                 return;
             };
             let Some(group) = self.groups.wanted.get(place) else {
                 continue;
             };
+            let most = 1 + group.members.len().min(Group::MAX_MEMBERS);
+            if out.room() < most && !out.ops.is_empty() {
+                self.groups.dirty.insert(place);
+                return;
+            }
             let resolution = |key: &NextHopKey| self.hops.wanted.get(key)?.resolution();
             if group
                 .members

@@ -420,8 +420,10 @@ enum Step {
     Local(u8, u8),
     /// A port comes or goes.
     Port(u8, bool),
-    /// At most so many batches are applied.
-    Work(u8),
+    /// At most so many batches of so many entries are applied.
+    Work(u8, u8),
+    /// The network answers what it was asked.
+    Answer,
     /// The agent dies and starts again from the maps.
     Restart,
 }
@@ -433,7 +435,8 @@ fn any_step() -> impl Strategy<Value = Step> {
         3 => (1..6_u8, 0..4_u8).prop_map(|(n, r)| Step::NextHop(n, r)),
         2 => (0..8_u8, 0..4_u8).prop_map(|(p, l)| Step::Local(p, l)),
         1 => (1..6_u8, any::<bool>()).prop_map(|(i, there)| Step::Port(i, there)),
-        3 => (0..3_u8).prop_map(Step::Work),
+        4 => (0..4_u8, 1..5_u8).prop_map(|(batches, entries)| Step::Work(batches, entries)),
+        2 => Just(Step::Answer),
         1 => Just(Step::Restart),
     ]
 }
@@ -582,9 +585,9 @@ fn answer(rig: &mut Rig, model: &Model) {
     }
 }
 
-fn work(rig: &mut Rig, batches: usize) {
+fn work(rig: &mut Rig, batches: usize, entries: usize) {
     for _ in 0..batches {
-        let Some(batch) = rig.planner.poll_batch(1) else {
+        let Some(batch) = rig.planner.poll_batch(entries) else {
             return;
         };
         for op in single(&batch.ops) {
@@ -616,7 +619,6 @@ fn restart(rig: &mut Rig, model: &Model) {
         net.local.push((subnet(&prefix_of(*n)), Some(*local)));
     }
     rig.planner.apply_net(net);
-    answer(rig, model);
     rig.planner.prune();
 }
 
@@ -658,13 +660,13 @@ fn step(rig: &mut Rig, model: &mut Model, step: Step) {
             };
             rig.planner.apply_net(delta);
         }
-        Step::Work(batches) => work(rig, batches.into()),
+        Step::Work(batches, entries) => work(rig, batches.into(), entries.into()),
+        Step::Answer => answer(rig, model),
         Step::Restart => {
             restart(rig, model);
             model.generation = 1;
         }
     }
-    answer(rig, model);
 }
 
 proptest! {
@@ -682,7 +684,8 @@ proptest! {
         for one in steps {
             step(&mut rig, &mut model, one);
         }
-        work(&mut rig, usize::MAX);
+        answer(&mut rig, &model);
+        work(&mut rig, usize::MAX, 3);
 
         let found = found(&rig.maps);
         prop_assert_eq!(&found, &model.wanted());

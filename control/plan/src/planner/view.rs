@@ -1,6 +1,6 @@
 //! Answers for people.
 
-use causeway_bgp::types::AddressFamily;
+use causeway_bgp::types::{AddressFamily, Prefix};
 use causeway_maps::{GroupId, NextHop, NextHopId};
 
 use super::state::{Origin, hops_of};
@@ -96,6 +96,24 @@ impl Planner {
         self.views(&self.routes4).chain(self.views(&self.routes6))
     }
 
+    /// One prefix, if anybody wants it or the map holds it.
+    #[must_use]
+    pub fn route(&self, prefix: Prefix) -> Option<RouteView> {
+        match prefix {
+            Prefix::V4(prefix) => self.view(&self.routes4, prefix),
+            Prefix::V6(prefix) => self.view(&self.routes6, prefix),
+        }
+    }
+
+    /// Prefixes that the network wants, in no order: own addresses, connected subnets, neighbours.
+    pub fn local_routes(&self) -> impl Iterator<Item = RouteView> + '_ {
+        let local4 = self.routes4.local.keys();
+        let local6 = self.routes6.local.keys();
+        local4
+            .filter_map(|prefix| self.view(&self.routes4, *prefix))
+            .chain(local6.filter_map(|prefix| self.view(&self.routes6, *prefix)))
+    }
+
     /// The next hops in the map that the group forwards to.
     #[must_use]
     pub fn group(&self, id: GroupId) -> Option<Vec<(NextHopId, NextHop)>> {
@@ -112,28 +130,32 @@ impl Planner {
         &'a self,
         table: &'a Table<P>,
     ) -> impl Iterator<Item = RouteView> + 'a {
-        table.entries.iter().map(move |(prefix, entry)| {
-            let local = table.local.get(prefix);
-            let place = match local {
-                Some(LocalTarget::Group(place)) => Some(*place),
-                Some(LocalTarget::Punt) => None,
-                None => entry
-                    .bgp
-                    .and_then(|set| self.groups.sets.get(&set).copied()),
-            };
-            let wanted = place.and_then(|place| self.groups.wanted.get(place));
-            let origin = match (local, wanted.map(|group| group.origin)) {
-                (Some(LocalTarget::Punt), _) => "connected",
-                (_, Some(Origin::Local)) => "neighbour",
-                (_, Some(Origin::Bgp)) => "bgp",
-                (_, None) => "restored",
-            };
-            RouteView {
-                prefix: prefix.erase(),
-                origin,
-                group: (entry.written != 0).then_some(GroupId(entry.written)),
-                members: wanted.map_or_else(Vec::new, |group| group.members.to_vec()),
-            }
+        let prefixes = table.entries.keys();
+        prefixes.filter_map(|prefix| self.view(table, *prefix))
+    }
+
+    fn view<P: TableFamily>(&self, table: &Table<P>, prefix: P) -> Option<RouteView> {
+        let entry = table.entries.get(&prefix)?;
+        let local = table.local.get(&prefix);
+        let place = match local {
+            Some(LocalTarget::Group(place)) => Some(*place),
+            Some(LocalTarget::Punt) => None,
+            None => entry
+                .bgp
+                .and_then(|set| self.groups.sets.get(&set).copied()),
+        };
+        let wanted = place.and_then(|place| self.groups.wanted.get(place));
+        let origin = match (local, wanted.map(|group| group.origin)) {
+            (Some(LocalTarget::Punt), _) => "connected",
+            (_, Some(Origin::Local)) => "neighbour",
+            (_, Some(Origin::Bgp)) => "bgp",
+            (_, None) => "restored",
+        };
+        Some(RouteView {
+            prefix: prefix.erase(),
+            origin,
+            group: (entry.written != 0).then_some(GroupId(entry.written)),
+            members: wanted.map_or_else(Vec::new, |group| group.members.to_vec()),
         })
     }
 }

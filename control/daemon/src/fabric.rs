@@ -1,0 +1,474 @@
+//! The fabric thread: what the kernel knows of the network, and the maps that forward packets.
+//!
+//! ```text
+//!  netlink ──facts──▶ Network ──ports, next hops, local prefixes──▶ Planner ──batches──▶ Datapath (maps, XDP)
+//!                        │                                             ▲                     │
+//!                        └── next-hop metrics ──▶ speaker ── deltas ───┘◀──── refusals ──────┘
+//! ```
+//!
+//! A thread of its own with a runtime of its own, because writing a full table takes the kernel a second, and sessions must
+//! not wait for it. It alone owns the maps.
+
+mod attach;
+mod view;
+
+use core::pin::pin;
+use core::time::Duration;
+use std::sync::mpsc as std_mpsc;
+use std::thread::{self, JoinHandle};
+
+use anyhow::{Context as _, Result, anyhow};
+use causeway_bgp::fib::FibDelta;
+use causeway_bgp::rib::{NextHopInterest, NextHopKey as BgpNextHop};
+use causeway_config::NodeSettings;
+use causeway_datapath::{Datapath, LoadOptions, OBJECT};
+use causeway_maps::{Config, config_flags};
+use causeway_net::{Limits, NamePattern, Network, NetworkConfig, NextHopKey, PortRole, PortRule};
+use causeway_netlink::{Event as NetlinkEvent, Monitor, MonitorConfig, Neighbours};
+use causeway_plan::{Dump, Failure, Interest, Key, Planner};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::bgp::{Event, Forwarding};
+use crate::limits;
+use attach::Uplinks;
+
+/// What to run on.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    /// Directory of the pins.
+    pub(crate) bpffs: std::path::PathBuf,
+    /// Name of the node, which seeds the flow hash.
+    pub(crate) node_name: String,
+}
+
+/// Asks the fabric thread, and hands changes over to it.
+#[derive(Clone, Debug)]
+pub(crate) struct Handle {
+    commands: mpsc::Sender<Command>,
+}
+
+enum Command {
+    /// From the speaker.
+    Fib { generation: u64, delta: FibDelta },
+    /// From the speaker.
+    Track(NextHopInterest),
+    /// The speaker wants everything that it will want: what an earlier daemon left goes.
+    Settled,
+    /// A new configuration.
+    Configure(NodeSettings),
+    /// From the API.
+    Ask(Box<dyn FnOnce(&Fabric) + Send>),
+    /// The end.
+    Stop,
+}
+
+/// What [`start`] found.
+pub(crate) struct Started {
+    pub(crate) handle: Handle,
+    pub(crate) thread: JoinHandle<()>,
+    /// The maps hold routes of an earlier daemon.
+    pub(crate) inherited: bool,
+}
+
+/// Loads the programs and starts the thread.
+///
+/// # Errors
+///
+/// If the kernel can't, or another daemon has the pins.
+pub(crate) fn start(
+    options: Options,
+    settings: NodeSettings,
+    events: mpsc::Sender<Event>,
+) -> Result<Started> {
+    let (commands, receiver) = mpsc::channel(limits::FABRIC_COMMANDS);
+    let (say, said) = std_mpsc::sync_channel(1);
+    let thread = thread::Builder::new()
+        .name("fabric".to_owned())
+        .spawn(move || run(&options, &settings, events, receiver, &say))
+        .context("cannot start a thread")?;
+    let inherited = said
+        .recv()
+        .unwrap_or_else(|_| Err(anyhow!("the fabric thread ended")))?;
+    Ok(Started {
+        handle: Handle { commands },
+        thread,
+        inherited,
+    })
+}
+
+impl Handle {
+    /// The speaker's way to the maps.
+    pub(crate) fn forwarding(&self) -> Box<dyn Forwarding> {
+        Box::new(Maps {
+            commands: self.commands.clone(),
+        })
+    }
+
+    /// Puts new settings in force.
+    pub(crate) async fn configure(&self, settings: NodeSettings) {
+        // The thread ends only when told to or when it can't go on, and then has said so in the log.
+        let _ = self.commands.send(Command::Configure(settings)).await;
+    }
+
+    /// What an earlier daemon left in the maps and nobody wants goes.
+    pub(crate) async fn settled(&self) {
+        let _ = self.commands.send(Command::Settled).await;
+    }
+
+    /// Ends the thread. Maps and programs stay at work.
+    pub(crate) async fn stop(&self) {
+        let _ = self.commands.send(Command::Stop).await;
+    }
+
+    /// Runs a question on the fabric thread.
+    ///
+    /// # Errors
+    ///
+    /// If the thread has ended.
+    pub(crate) async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Fabric) -> T + Send + 'static,
+    ) -> Result<T> {
+        let (answer, answered) = oneshot::channel();
+        let question = Box::new(move |fabric: &Fabric| {
+            // Whoever asked may have gone.
+            let _ = answer.send(question(fabric));
+        });
+        let sent = self.commands.send(Command::Ask(question)).await;
+        sent.ok().context("the dataplane has ended; see the log")?;
+        answered
+            .await
+            .context("the dataplane has ended; see the log")
+    }
+}
+
+struct Maps {
+    commands: mpsc::Sender<Command>,
+}
+
+impl Maps {
+    fn send(&self, command: Command) {
+        // There is room: the speaker asks before. A thread that has ended has said so in the log.
+        let _ = self.commands.try_send(command);
+    }
+}
+
+impl Forwarding for Maps {
+    fn ready(&self) -> bool {
+        // One output may be many commands: a question of the API may take a place meanwhile.
+        self.commands.is_closed() || self.commands.capacity() > limits::FABRIC_COMMANDS / 2
+    }
+
+    fn apply(&mut self, generation: u64, delta: FibDelta) -> bool {
+        self.send(Command::Fib { generation, delta });
+        false
+    }
+
+    fn track(&mut self, interest: NextHopInterest) {
+        self.send(Command::Track(interest));
+    }
+
+    fn settled(&mut self) {
+        self.send(Command::Settled);
+    }
+}
+
+/// See the head of the module.
+pub(crate) struct Fabric {
+    network: Network,
+    planner: Planner,
+    datapath: Datapath,
+    uplinks: Uplinks,
+    events: mpsc::Sender<Event>,
+    /// What went wrong last, until it goes right.
+    error: Option<String>,
+}
+
+fn run(
+    options: &Options,
+    settings: &NodeSettings,
+    events: mpsc::Sender<Event>,
+    commands: mpsc::Receiver<Command>,
+    say: &std_mpsc::SyncSender<Result<bool>>,
+) {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _ = say.send(Err(error.into()));
+            return;
+        }
+    };
+    runtime.block_on(async {
+        let opened = Fabric::open(options, settings, events).and_then(|fabric| {
+            let monitor = Monitor::open(MonitorConfig::default())?;
+            Ok((fabric, monitor, Neighbours::open()?))
+        });
+        match opened {
+            Ok(((fabric, inherited), monitor, neighbours)) => {
+                let _ = say.send(Ok(inherited));
+                fabric.run(options, monitor, neighbours, commands).await;
+            }
+            Err(error) => {
+                let _ = say.send(Err(error));
+            }
+        }
+    });
+}
+
+impl Fabric {
+    fn open(
+        options: &Options,
+        settings: &NodeSettings,
+        events: mpsc::Sender<Event>,
+    ) -> Result<(Self, bool)> {
+        let datapath = Datapath::load(&LoadOptions {
+            pin_dir: options.bpffs.clone(),
+            object: OBJECT.into(),
+        })?;
+        for map in datapath.recreated() {
+            tracing::warn!(
+                ?map,
+                "a pinned map did not fit this version and was made anew"
+            );
+        }
+        let mut planner = Planner::new(causeway_plan::Capacities::default());
+        let dump = dump(&datapath)?;
+        let inherited = !dump.routes4.is_empty() || !dump.routes6.is_empty();
+        planner.restore(dump);
+        let mut fabric = Self {
+            network: Network::new(NetworkConfig::default()),
+            planner,
+            datapath,
+            uplinks: Uplinks::default(),
+            events,
+            error: None,
+        };
+        fabric.configure(options, settings);
+        Ok((fabric, inherited))
+    }
+
+    fn configure(&mut self, options: &Options, settings: &NodeSettings) {
+        self.network.configure(NetworkConfig {
+            ports: settings
+                .uplinks
+                .iter()
+                .filter_map(|name| {
+                    // Checked with the configuration.
+                    Some(PortRule {
+                        pattern: NamePattern::new(name).ok()?,
+                        role: PortRole::Uplink,
+                    })
+                })
+                .collect(),
+            limits: Limits::default(),
+        });
+        self.uplinks.set_mode(settings.xdp_mode);
+        let transit = settings.role == causeway_api::node::Role::Transit;
+        self.planner.set_config(Config {
+            flags: if transit { config_flags::TRANSIT } else { 0 },
+            hash_seed: settings
+                .hash_seed
+                .unwrap_or_else(|| seed(&options.node_name)),
+        });
+    }
+
+    async fn run(
+        mut self,
+        options: &Options,
+        mut monitor: Monitor,
+        mut neighbours: Neighbours,
+        mut commands: mpsc::Receiver<Command>,
+    ) {
+        let mut slow = tokio::time::interval(limits::FABRIC_RETRY);
+        slow.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut busy = false;
+        let mut not_before = Instant::now();
+        loop {
+            // One listing at a time may run on a netlink socket, so that a listing is never cut short for a command.
+            let event = {
+                let mut event = pin!(next(&mut monitor, not_before));
+                loop {
+                    tokio::select! {
+                        biased;
+                        command = commands.recv() => match command {
+                            Some(Command::Stop) | None => return,
+                            Some(command) => {
+                                self.command(options, command);
+                                self.more(options, &mut commands);
+                            }
+                        },
+                        event = &mut event => break event,
+                        _ = slow.tick() => {
+                            self.network.probe_again();
+                            self.planner.retry();
+                            self.uplinks.retry();
+                        }
+                        () = core::future::ready(()), if busy => {}
+                    }
+                    busy = self.settle(&mut neighbours).await;
+                }
+            };
+            match event {
+                Ok(NetlinkEvent::Snapshot(facts)) => self.network.snapshot(facts),
+                Ok(NetlinkEvent::Changes(facts)) => {
+                    for fact in facts {
+                        self.network.apply(fact);
+                    }
+                }
+                Err(error) => {
+                    self.fail(format!("netlink: {error}"));
+                    not_before = Instant::now() + limits::FABRIC_RETRY;
+                }
+            }
+            busy = self.settle(&mut neighbours).await;
+            monitor.watch(self.network.ports().map(|(ifindex, _)| ifindex));
+        }
+    }
+
+    /// Takes in what else waits, so that one round of writes serves all.
+    fn more(&mut self, options: &Options, commands: &mut mpsc::Receiver<Command>) {
+        for _ in 0..limits::FABRIC_COMMANDS_PER_ROUND {
+            match commands.try_recv() {
+                // Comes again: the channel is closed when everybody has gone.
+                Ok(Command::Stop) => commands.close(),
+                Ok(command) => self.command(options, command),
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn command(&mut self, options: &Options, command: Command) {
+        match command {
+            Command::Fib { generation, delta } => self.planner.apply_fib(generation, delta),
+            Command::Track(NextHopInterest::Track(key)) => self.network.track(from_bgp(key)),
+            Command::Track(NextHopInterest::Release(key)) => self.network.release(from_bgp(key)),
+            Command::Settled => self.planner.prune(),
+            Command::Configure(settings) => self.configure(options, &settings),
+            Command::Ask(question) => question(self),
+            Command::Stop => {}
+        }
+    }
+
+    /// Carries changes through to the maps and to the speaker. Returns whether there is more to write: a batch at a time,
+    /// so that a link that fails doesn't wait for a table that loads.
+    async fn settle(&mut self, neighbours: &mut Neighbours) -> bool {
+        loop {
+            self.network.update();
+            while let Some(delta) = self.network.poll_delta() {
+                for (ifindex, port) in &delta.ports {
+                    self.uplinks
+                        .changed(&mut self.datapath, *ifindex, port.as_ref());
+                }
+                self.planner.apply_net(delta);
+            }
+            let mut interested = false;
+            while let Some(interest) = self.planner.poll_interest() {
+                interested = true;
+                match interest {
+                    Interest::Track(key) => self.network.track(key),
+                    Interest::Release(key) => self.network.release(key),
+                }
+            }
+            if !interested {
+                break;
+            }
+        }
+        while let Some(probe) = self.network.poll_probe() {
+            if let Err(error) = neighbours.keep_resolved(probe.ifindex, probe.addr).await {
+                tracing::debug!(%error, "a neighbour cannot be resolved now");
+            }
+        }
+        self.uplinks.attach(&mut self.datapath);
+        let more = self.write();
+        while let Some(fact) = self.network.poll_next_hop() {
+            let key = BgpNextHop {
+                addr: fact.key.addr,
+                link: fact.key.link,
+            };
+            let metric = fact.metric;
+            self.tell(Event::NextHop { key, metric }).await;
+        }
+        if let Some(generation) = self.planner.poll_programmed() {
+            self.tell(Event::Programmed { generation }).await;
+        }
+        more
+    }
+
+    /// Writes one batch, if there is one.
+    fn write(&mut self) -> bool {
+        let Some(batch) = self.planner.poll_batch(limits::FABRIC_BATCH_OPS) else {
+            return false;
+        };
+        let mut failures = Vec::new();
+        for op in &batch.ops {
+            if let Err(error) = self.datapath.apply(op) {
+                self.fail(error.to_string());
+                failures.extend(error.failures.iter().filter_map(|failure| {
+                    Some(Failure {
+                        key: Key::from_map(error.map, &failure.key)?,
+                        error: failure.error.to_string().into(),
+                    })
+                }));
+            }
+        }
+        if failures.is_empty() && self.planner.summary().failed == 0 {
+            self.error = None;
+        }
+        self.planner.ack(batch.generation, failures);
+        true
+    }
+
+    fn fail(&mut self, error: String) {
+        if self.error.as_ref() != Some(&error) {
+            tracing::error!(%error, "the dataplane is not as it should be");
+        }
+        self.error = Some(error);
+    }
+
+    async fn tell(&self, event: Event) {
+        // The speaker may have ended; then there is nobody to tell.
+        let _ = self.events.send(event).await;
+    }
+}
+
+async fn next(
+    monitor: &mut Monitor,
+    from: Instant,
+) -> Result<NetlinkEvent, causeway_netlink::Error> {
+    tokio::time::sleep_until(from).await;
+    monitor.next().await
+}
+
+fn from_bgp(key: BgpNextHop) -> NextHopKey {
+    NextHopKey {
+        addr: key.addr,
+        link: key.link,
+    }
+}
+
+/// FNV-1a of the name: the same at every start, different on every node.
+fn seed(name: &str) -> u32 {
+    name.bytes().fold(0x811c_9dc5, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    })
+}
+
+fn dump(datapath: &Datapath) -> Result<Dump> {
+    let found = datapath.dump()?;
+    Ok(Dump {
+        config: found.config,
+        ports: found.ports,
+        tx_ports: found.tx_ports,
+        next_hops: found.next_hops,
+        groups: found.groups,
+        routes4: found.routes4,
+        routes6: found.routes6,
+    })
+}
+
+/// Time for which an earlier daemon's routes are kept while peers come back (RFC 4724 4.1).
+pub(crate) const RESTART_TIME: Duration = Duration::from_secs(120);

@@ -1,0 +1,173 @@
+//! The planner's batches through the real maps.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use causeway_bgp::fib::{FibDelta, FibNextHop, NextHopSetId};
+use causeway_bgp::types::{Prefix, Prefix4, Prefix6};
+use causeway_datapath::Datapath;
+use causeway_net::{Adjacency, MacAddr, NetDelta, Port, PortRole, Resolution, Unusable};
+use causeway_plan::{Capacities, Difference, Interest, Key, Op, Planner};
+
+use crate::{ifindex, on_a_host, options};
+
+/// Operations in a batch.
+const BATCH: usize = 4_096;
+const ROUTES: u32 = 100_000;
+
+#[test]
+fn a_hundred_thousand_routes_are_in_the_maps_as_intended_and_survive_a_restart() {
+    on_a_host(|bpffs| {
+        let options = options(bpffs);
+        let mut datapath = Datapath::load(&options)?;
+        let mut planner = Planner::new(Capacities::default());
+        want(&mut planner, ROUTES)?;
+        settle(&mut planner, &mut datapath)?;
+        let dump = datapath.dump()?;
+        ensure!(dump.routes4.len() == ROUTES as usize && dump.routes6.len() == ROUTES as usize);
+        ensure!(planner.verify(&dump, 10).is_empty());
+        ensure!(planner.poll_programmed() == Some(1) && planner.failed().count() == 0);
+        drop((planner, datapath));
+
+        let mut datapath = Datapath::load(&options)?;
+        let mut planner = Planner::new(Capacities::default());
+        planner.restore(datapath.dump()?);
+        want(&mut planner, ROUTES - 1)?;
+        ensure!(
+            planner.poll_batch(BATCH).is_none(),
+            "what is there was to be written again"
+        );
+        planner.prune();
+        let removed = settle(&mut planner, &mut datapath)?;
+        ensure!(
+            removed == 2,
+            "{removed} operations for one prefix of each family"
+        );
+        ensure!(planner.verify(&datapath.dump()?, 10).is_empty());
+        Ok(())
+    });
+}
+
+#[test]
+fn a_lost_next_hop_takes_as_many_operations_with_many_routes_as_with_one() {
+    on_a_host(|bpffs| {
+        let mut datapath = Datapath::load(&options(bpffs))?;
+        let mut planner = Planner::new(Capacities::default());
+        want(&mut planner, 10_000)?;
+        settle(&mut planner, &mut datapath)?;
+        planner.apply_net(told(1, Resolution::Unusable(Unusable::NoCarrier)));
+        let operations = settle(&mut planner, &mut datapath)?;
+        ensure!(operations == 2, "{operations} operations");
+        ensure!(planner.verify(&datapath.dump()?, 10).is_empty());
+        Ok(())
+    });
+}
+
+#[test]
+fn what_somebody_else_changed_is_found_and_repaired() {
+    on_a_host(|bpffs| {
+        let mut datapath = Datapath::load(&options(bpffs))?;
+        let mut planner = Planner::new(Capacities::default());
+        want(&mut planner, 10)?;
+        settle(&mut planner, &mut datapath)?;
+        let intact = datapath.dump()?;
+
+        let gone = *intact.routes4.keys().next().context("a route")?;
+        let changed = *intact.groups.keys().next().context("a group")?;
+        for op in [Op::DeleteRoutes4(vec![gone]), Op::ClearGroup(changed)] {
+            datapath.apply(&op)?;
+        }
+        let differences = planner.verify(&datapath.dump()?, 10);
+        let wanted = [
+            Difference::Missing(Key::Group(changed)),
+            Difference::Missing(Key::Route4(gone)),
+        ];
+        ensure!(differences == wanted, "{differences:?}");
+        planner.rewrite(Key::Route4(gone));
+        planner.rewrite(Key::Group(changed));
+        settle(&mut planner, &mut datapath)?;
+        ensure!(datapath.dump()? == intact);
+        Ok(())
+    });
+}
+
+/// As many prefixes of each family, by the same two next hops on a port.
+fn want(planner: &mut Planner, routes: u32) -> Result<()> {
+    let set = Some(NextHopSetId(1));
+    let v4 = (0..routes).map(|n| Prefix4::new((0x0a00_0000 + (n << 4)).into(), 28));
+    let v6 =
+        (0..u128::from(routes)).map(|n| Prefix6::new(((0x2001_0db8 << 96) + (n << 64)).into(), 64));
+    let prefixes = v4
+        .map(|prefix| prefix.map(Prefix::V4))
+        .chain(v6.map(|prefix| prefix.map(Prefix::V6)));
+    let members: Arc<[FibNextHop]> = [1, 2].map(hop).into();
+    planner.apply_fib(
+        1,
+        FibDelta {
+            sets: vec![(NextHopSetId(1), Some(members))],
+            routes: prefixes
+                .map(|prefix| Some((prefix?, set)))
+                .collect::<Option<_>>()
+                .context("a prefix too long")?,
+        },
+    );
+    let uplink = Port {
+        name: "up0".into(),
+        mac: MacAddr([2; 6]),
+        role: PortRole::Uplink,
+    };
+    planner.apply_net(NetDelta {
+        ports: vec![(ifindex("up0")?, Some(uplink))],
+        ..NetDelta::default()
+    });
+    while let Some(interest) = planner.poll_interest() {
+        if let Interest::Track(key) = interest {
+            let IpAddr::V4(addr) = key.addr else { continue };
+            let n = addr.octets()[3];
+            let adjacency = Adjacency {
+                ifindex: ifindex("up0")?,
+                src_mac: MacAddr([2; 6]),
+                dst_mac: MacAddr([n; 6]),
+                mtu: 1500,
+            };
+            planner.apply_net(told(n, Resolution::Resolved(adjacency)));
+        }
+    }
+    Ok(())
+}
+
+fn hop(n: u8) -> FibNextHop {
+    FibNextHop {
+        addr: IpAddr::from([192, 0, 2, n]),
+        link: None,
+        weight: 1,
+    }
+}
+
+fn told(n: u8, resolution: Resolution) -> NetDelta {
+    let key = causeway_net::NextHopKey {
+        addr: hop(n).addr,
+        link: None,
+    };
+    NetDelta {
+        next_hops: vec![(key, Some(resolution))],
+        ..NetDelta::default()
+    }
+}
+
+/// Applies what there is to do; returns the number of operations.
+fn settle(planner: &mut Planner, datapath: &mut Datapath) -> Result<usize> {
+    let mut operations = 0;
+    while let Some(batch) = planner.poll_batch(BATCH) {
+        operations += batch.ops.len();
+        let mut failures = Vec::new();
+        for op in &batch.ops {
+            if let Err(error) = datapath.apply(op) {
+                failures.extend(error.planner_failures());
+            }
+        }
+        planner.ack(batch.generation, failures);
+    }
+    Ok(operations)
+}

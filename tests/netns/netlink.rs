@@ -1,0 +1,283 @@
+//! Links, addresses and neighbours as the kernel tells them.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use causeway_net::{Fact, Link, NeighbourState};
+use causeway_netlink::{Error, Event, Monitor, MonitorConfig, Neighbours};
+use support::{Lab, Node};
+use tokio::time::timeout;
+
+/// Longest wait for a fact.
+const LIMIT: Duration = Duration::from_secs(10);
+
+#[test]
+fn the_first_event_is_everything_there_is() {
+    Lab::test(|lab| {
+        let (node, _other) = pair(lab)?;
+        on(&node, async |_| {
+            let facts = snapshot(&mut monitor()?).await?;
+            let link = link_named(&facts, "up0")?;
+            ensure!(link.up && link.carrier && link.mac.is_some() && link.mtu == 1500);
+            let loopback = link_named(&facts, "lo")?;
+            ensure!(loopback.loopback && loopback.mac.is_none());
+            let addresses: Vec<_> = facts
+                .iter()
+                .filter_map(|fact| match fact {
+                    Fact::Address(address) if address.ifindex == link.ifindex => {
+                        Some((address.addr, address.subnet.to_string()))
+                    }
+                    _ => None,
+                })
+                .collect();
+            for (addr, subnet) in [
+                ("10.0.0.1", "10.0.0.0/24"),
+                ("2001:db8::1", "2001:db8::/64"),
+            ] {
+                let wanted = (addr.parse()?, subnet.to_owned());
+                ensure!(addresses.contains(&wanted), "{wanted:?} in {addresses:?}");
+            }
+            Ok(())
+        })
+    });
+}
+
+#[test]
+fn a_neighbour_is_resolved_when_asked_and_comes_as_a_fact_in_both_families() {
+    Lab::test(|lab| {
+        let (node, other) = pair(lab)?;
+        let mac = mac_of(&other, "up1")?;
+        on(&node, async |_| {
+            let mut monitor = monitor()?;
+            let facts = snapshot(&mut monitor).await?;
+            let ifindex = link_named(&facts, "up0")?.ifindex;
+            let mut neighbours = Neighbours::open()?;
+            for addr in ["10.0.0.2", "2001:db8::2"] {
+                let addr: IpAddr = addr.parse()?;
+                neighbours.keep_resolved(ifindex, addr).await?;
+                // Asking twice changes nothing.
+                neighbours.keep_resolved(ifindex, addr).await?;
+                let found = until(&mut monitor, |fact| match fact {
+                    Fact::Neighbour(neighbour) if neighbour.addr == addr => neighbour.resolved(),
+                    _ => None,
+                })
+                .await?;
+                ensure!(found.to_string() == mac, "{addr} is at {found}, not {mac}");
+            }
+            Ok(())
+        })
+    });
+}
+
+#[test]
+fn a_neighbour_that_nobody_is_fails() {
+    Lab::test(|lab| {
+        let (node, _other) = pair(lab)?;
+        on(&node, async |_| {
+            let mut monitor = monitor()?;
+            let facts = snapshot(&mut monitor).await?;
+            let ifindex = link_named(&facts, "up0")?.ifindex;
+            let nobody: IpAddr = "10.0.0.99".parse()?;
+            Neighbours::open()?.keep_resolved(ifindex, nobody).await?;
+            until(&mut monitor, |fact| match fact {
+                Fact::Neighbour(neighbour) if neighbour.addr == nobody => {
+                    (neighbour.state == NeighbourState::Failed).then_some(())
+                }
+                _ => None,
+            })
+            .await
+        })
+    });
+}
+
+#[test]
+fn a_refusal_carries_the_kernels_words() {
+    Lab::test(|lab| {
+        let (node, _other) = pair(lab)?;
+        on(&node, async |_| {
+            let addr: IpAddr = "10.0.0.2".parse()?;
+            let refused = Neighbours::open()?.keep_resolved(9_999, addr).await;
+            let Err(Error::Refused { request, error }) = refused else {
+                bail!("not refused: {refused:?}");
+            };
+            ensure!(request == "resolve 10.0.0.2 on interface 9999", "{request}");
+            ensure!(error.errno == libc::ENODEV, "{error:?}");
+            Ok(())
+        })
+    });
+}
+
+/// The kernel tells of link changes in batches, about one a second; watched links are read besides.
+#[test]
+fn four_links_cut_at_once_are_all_seen_within_a_quarter_of_a_second() {
+    Lab::test(|lab| {
+        let (node, other) = (lab.node("node")?, lab.node("other")?);
+        for n in 0..4 {
+            node.link(&format!("up{n}"), &other, &format!("their{n}"))?;
+        }
+        on(&node, async |node| {
+            let mut monitor = monitor()?;
+            let facts = snapshot(&mut monitor).await?;
+            let links: Vec<u32> = (0..4)
+                .map(|n| Ok(link_named(&facts, &format!("up{n}"))?.ifindex))
+                .collect::<Result<_>>()?;
+            monitor.watch(links);
+            // The kernel's batches are a second apart: after quiet, the first event would come at once.
+            other.ip(["link set their0 down"])?;
+            let _ = node;
+            down(&mut monitor, 1).await?;
+            other.ip(["link set their0 up"])?;
+            until(&mut monitor, |fact| match fact {
+                Fact::Link(link) if link.carrier => Some(()),
+                _ => None,
+            })
+            .await?;
+            other.ip((0..4).map(|n| format!("link set their{n} down")))?;
+            let cut = Instant::now();
+            down(&mut monitor, 4).await?;
+            let took = cut.elapsed();
+            ensure!(took < Duration::from_millis(250), "it took {took:?}");
+            Ok(())
+        })
+    });
+}
+
+#[test]
+fn a_link_that_is_removed_goes_once() {
+    Lab::test(|lab| {
+        let (node, _other) = pair(lab)?;
+        on(&node, async |node| {
+            let mut monitor = monitor()?;
+            let facts = snapshot(&mut monitor).await?;
+            let ifindex = link_named(&facts, "up0")?.ifindex;
+            monitor.watch([ifindex]);
+            node.ip(["link del up0"])?;
+            let mut gone = 0;
+            until(&mut monitor, |fact| {
+                gone += u32::from(*fact == Fact::LinkGone { ifindex });
+                (gone == 1).then_some(())
+            })
+            .await?;
+            while let Ok(event) = timeout(Duration::from_millis(200), monitor.next()).await {
+                if let Event::Changes(facts) = event? {
+                    ensure!(!facts.contains(&Fact::LinkGone { ifindex }), "told twice");
+                }
+            }
+            Ok(())
+        })
+    });
+}
+
+#[test]
+fn after_lost_notifications_everything_is_told_anew() {
+    Lab::test(|lab| {
+        let (node, _other) = pair(lab)?;
+        on(&node, async |node| {
+            let mut monitor = monitor()?;
+            let facts = snapshot(&mut monitor).await?;
+            let ifindex = link_named(&facts, "up0")?.ifindex;
+            // Nobody reads meanwhile; the queue holds some hundred notifications.
+            let neighbours = (0..4_000_u32).map(|n| {
+                format!(
+                    "neigh replace 10.0.{}.{} lladdr 02:00:00:00:00:09 dev up0 nud permanent",
+                    n / 200 + 1,
+                    n % 200 + 1
+                )
+            });
+            node.ip(neighbours)?;
+            let facts = loop {
+                match timeout(LIMIT, monitor.next()).await?? {
+                    Event::Snapshot(facts) => break facts,
+                    Event::Changes(_) => {}
+                }
+            };
+            ensure!(monitor.overruns() > 0);
+            let there = facts
+                .iter()
+                .filter(|fact| {
+                    matches!(fact, Fact::Neighbour(n)
+                        if n.ifindex == ifindex && n.state == NeighbourState::Permanent)
+                })
+                .count();
+            ensure!(there == 4_000, "{there} neighbours");
+            Ok(())
+        })
+    });
+}
+
+/// Two nodes with a link, `up0` and `up1`, and addresses .1 and .2 of both families on it.
+fn pair(lab: &Lab) -> Result<(Node, Node)> {
+    let (node, other) = (lab.node("node")?, lab.node("other")?);
+    node.link("up0", &other, "up1")?;
+    node.address("up0", ["10.0.0.1/24", "2001:db8::1/64"])?;
+    other.address("up1", ["10.0.0.2/24", "2001:db8::2/64"])?;
+    Ok((node, other))
+}
+
+/// Runs `work` on a thread in the node's network.
+fn on<T: Send>(node: &Node, work: impl AsyncFnOnce(&Node) -> Result<T> + Send) -> Result<T> {
+    node.enter(|| {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?
+            .block_on(work(node))
+    })?
+}
+
+fn monitor() -> Result<Monitor> {
+    Ok(Monitor::open(MonitorConfig::default())?)
+}
+
+async fn snapshot(monitor: &mut Monitor) -> Result<Vec<Fact>> {
+    match timeout(LIMIT, monitor.next()).await?? {
+        Event::Snapshot(facts) => Ok(facts),
+        Event::Changes(facts) => bail!("changes before a snapshot: {facts:?}"),
+    }
+}
+
+fn link_named(facts: &[Fact], name: &str) -> Result<Link> {
+    let found = facts.iter().find_map(|fact| match fact {
+        Fact::Link(link) if link.name == name => Some(link.clone()),
+        _ => None,
+    });
+    found.with_context(|| format!("no link {name} in {facts:?}"))
+}
+
+/// Reads facts until `wanted` says something of one.
+async fn until<T>(monitor: &mut Monitor, mut wanted: impl FnMut(&Fact) -> Option<T>) -> Result<T> {
+    let search = async {
+        loop {
+            let (Event::Snapshot(facts) | Event::Changes(facts)) = monitor.next().await?;
+            if let Some(found) = facts.iter().find_map(&mut wanted) {
+                return Ok(found);
+            }
+        }
+    };
+    timeout(LIMIT, search)
+        .await
+        .context("no such fact came in time")?
+}
+
+/// Waits until `count` links have been told to be without carrier.
+async fn down(monitor: &mut Monitor, count: usize) -> Result<()> {
+    let mut links = std::collections::BTreeSet::new();
+    until(monitor, |fact| {
+        if let Fact::Link(link) = fact
+            && !link.carrier
+        {
+            links.insert(link.ifindex);
+        }
+        (links.len() == count).then_some(())
+    })
+    .await
+}
+
+fn mac_of(node: &Node, interface: &str) -> Result<String> {
+    let shown = node.run("ip", ["-br", "link", "show", interface])?;
+    shown
+        .split_whitespace()
+        .nth(2)
+        .map(str::to_owned)
+        .with_context(|| format!("no address in {shown:?}"))
+}

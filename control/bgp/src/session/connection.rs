@@ -125,7 +125,7 @@ impl Connection {
                     }
                 }
             }
-            Message::Notification(notification) => Verdict::End(End::notified(notification)),
+            Message::Notification(notification) => Verdict::End(End::turned_away(notification)),
             other => self.unexpected(&other),
         }
     }
@@ -156,7 +156,7 @@ impl Connection {
                 self.state = State::Established;
                 Verdict::Established
             }
-            Message::Notification(notification) => Verdict::End(End::notified(notification)),
+            Message::Notification(notification) => Verdict::End(End::turned_away(notification)),
             other => self.unexpected(&other),
         }
     }

@@ -60,6 +60,7 @@ pub use timer::TimerKind;
 
 use crate::speaker::ResetCause;
 use crate::wire::Notification;
+use crate::wire::notification::{cease, code};
 
 /// State of the FSM (RFC 4271 8.2.2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -141,6 +142,21 @@ impl End {
             notify: None,
             next: Next::Idle { damp: true },
             abort: false,
+        }
+    }
+
+    /// The peer told us one before the session stood. A peer that turns connections away for now (RFC 4486, Connection
+    /// Rejected) may be held idle after errors: we go on listening, else two that hold each other off never meet.
+    pub(crate) fn turned_away(notification: Notification) -> Self {
+        let rejected =
+            (notification.code, notification.subcode) == (code::CEASE, cease::CONNECTION_REJECTED);
+        Self {
+            next: if rejected {
+                Next::Active
+            } else {
+                Next::Idle { damp: true }
+            },
+            ..Self::notified(notification)
         }
     }
 

@@ -5,7 +5,7 @@ use core::time::Duration;
 use crate::session::{State, TimerKind};
 use crate::speaker::testing::*;
 use crate::speaker::{Input, Output, ResetCause, SpeakerEvent};
-use crate::wire::{Message, Open};
+use crate::wire::{Message, Notification, Open};
 
 #[test]
 fn starting_initiates_a_connection_and_moves_to_connect() {
@@ -344,4 +344,21 @@ fn idle_refuses_connections() {
     let conn = driver.accept();
     assert_eq!(driver.notification(conn), Some((6, 5)));
     assert_eq!(driver.speaker.refused().total, 1);
+}
+
+#[test]
+fn a_peer_that_turns_us_away_may_still_come_to_us() {
+    let mut driver = Driver::with(session());
+    for _ in 0..5 {
+        let conn = driver.connected();
+        let rejected = Notification::new(6, 5);
+        driver.message(conn, Message::Notification(rejected));
+        assert_eq!(driver.state(), State::Active, "no idle hold");
+        driver.advance(seconds(6));
+    }
+    let outgoing = driver.connected();
+    driver.message(outgoing, Message::Notification(Notification::new(6, 5)));
+    let conn = driver.accept();
+    assert_eq!(driver.sent(conn), (vec![Sent::Open], false));
+    assert_eq!(driver.state(), State::OpenSent);
 }

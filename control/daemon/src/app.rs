@@ -54,6 +54,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 ///
 /// One sentence on why it can't start.
 pub(crate) async fn run(args: &Args) -> Result<()> {
+    host::raise_limits();
     let mut signals = Signals::new()?;
     let node_name = match &args.node_name {
         Some(name) => name.clone(),
@@ -64,6 +65,7 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
         Err(errors) => bail!("the configuration is refused:\n{}", reload::listed(&errors)),
     };
     let (sender, events) = bgp::events();
+    let (say_changed, mut addresses_changed) = mpsc::channel(1);
     let dataplane = match args.dataplane {
         Dataplane::None => None,
         Dataplane::Xdp => {
@@ -72,12 +74,18 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
                 node_name: node_name.clone(),
             };
             let settings = generation.node.clone();
-            Some(fabric::start(options, settings, sender.clone())?)
+            Some(fabric::start(
+                options,
+                settings,
+                sender.clone(),
+                say_changed,
+            )?)
         }
     };
     let mut app = App {
         args,
         channel: Some((sender, events)),
+        router_id: None,
         inherited: dataplane.as_ref().is_some_and(|started| started.inherited),
         shared: Shared {
             node_name: node_name.into(),
@@ -127,6 +135,7 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
                 Wish::Reload => app.reload().await,
             },
             Some(()) = changes.recv() => app.reload().await,
+            Some(()) = addresses_changed.recv() => app.apply_again().await,
         }
     }
 }
@@ -137,6 +146,8 @@ struct App<'a> {
     channel: Option<(mpsc::Sender<Event>, mpsc::Receiver<Event>)>,
     /// The maps hold routes of an earlier daemon.
     inherited: bool,
+    /// The router id for configurations that set none.
+    router_id: Option<core::net::Ipv4Addr>,
     shared: Shared,
 }
 
@@ -163,6 +174,17 @@ impl App<'_> {
         lock(&self.shared.config).errors = errors;
     }
 
+    /// Puts the configuration in force anew, because facts of the host have changed that are part of it.
+    async fn apply_again(&mut self) {
+        let generation = lock(&self.shared.config).in_force.clone();
+        if let Err(error) = self.apply(&generation).await {
+            tracing::error!(
+                error = format!("{error:#}"),
+                "changed addresses are not taken into account"
+            );
+        }
+    }
+
     fn accepted(&mut self, generation: Generation) {
         let mut state = lock(&self.shared.config);
         state.errors.clear();
@@ -185,8 +207,11 @@ impl App<'_> {
     }
 
     async fn apply_bgp(&mut self, generation: &Generation) -> Result<()> {
+        let addresses = host::addresses();
+        self.router_id = self.router_id.or_else(|| lower::router_id(&addresses));
         let around = Surroundings {
-            addresses: host::addresses(),
+            addresses,
+            router_id: self.router_id,
             assume_reachable: self.args.dataplane == Dataplane::None,
             restarting: self.inherited.then_some(fabric::RESTART_TIME),
         };

@@ -443,7 +443,8 @@ impl SpeakerTask {
             Output::Transmit { conn, bytes } => self.write(conn, Some(bytes)),
             Output::Close { conn, abort } => {
                 if let Some(connection) = self.connections.remove(&conn) {
-                    connection.close(abort, &mut self.lingering);
+                    let crowded = self.lingering.len() >= limits::LINGERING;
+                    connection.close(abort || crowded, &mut self.lingering);
                 }
             }
             Output::Rekey { conn, md5 } => {

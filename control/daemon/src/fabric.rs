@@ -12,12 +12,14 @@
 mod attach;
 mod view;
 
+use core::net::IpAddr;
 use core::pin::pin;
 use core::time::Duration;
+use std::collections::BTreeSet;
 use std::sync::mpsc as std_mpsc;
 use std::thread::{self, JoinHandle};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use causeway_bgp::fib::FibDelta;
 use causeway_bgp::rib::{NextHopInterest, NextHopKey as BgpNextHop};
 use causeway_config::NodeSettings;
@@ -80,12 +82,19 @@ pub(crate) fn start(
     options: Options,
     settings: NodeSettings,
     events: mpsc::Sender<Event>,
+    addresses_changed: mpsc::Sender<()>,
 ) -> Result<Started> {
     let (commands, receiver) = mpsc::channel(limits::FABRIC_COMMANDS);
     let (say, said) = std_mpsc::sync_channel(1);
     let thread = thread::Builder::new()
         .name("fabric".to_owned())
-        .spawn(move || run(&options, &settings, events, receiver, &say))
+        .spawn(move || {
+            let to = Listeners {
+                events,
+                addresses_changed,
+            };
+            run(&options, &settings, to, receiver, &say);
+        })
         .context("cannot start a thread")?;
     let inherited = said
         .recv()
@@ -180,15 +189,25 @@ pub(crate) struct Fabric {
     planner: Planner,
     datapath: Datapath,
     uplinks: Uplinks,
-    events: mpsc::Sender<Event>,
+    to: Listeners,
+    /// Own addresses as last seen.
+    addresses: BTreeSet<IpAddr>,
     /// What went wrong last, until it goes right.
     error: Option<String>,
+}
+
+/// Who is told what.
+struct Listeners {
+    /// The speaker: next hops, and what is programmed.
+    events: mpsc::Sender<Event>,
+    /// The application: own addresses are part of the speaker's configuration.
+    addresses_changed: mpsc::Sender<()>,
 }
 
 fn run(
     options: &Options,
     settings: &NodeSettings,
-    events: mpsc::Sender<Event>,
+    to: Listeners,
     commands: mpsc::Receiver<Command>,
     say: &std_mpsc::SyncSender<Result<bool>>,
 ) {
@@ -203,12 +222,14 @@ fn run(
         }
     };
     runtime.block_on(async {
-        let opened = Fabric::open(options, settings, events).and_then(|fabric| {
-            let monitor = Monitor::open(MonitorConfig::default())?;
-            Ok((fabric, monitor, Neighbours::open()?))
-        });
-        match opened {
-            Ok(((fabric, inherited), monitor, neighbours)) => {
+        match begin(options, settings, to).await {
+            Ok(Begun {
+                fabric,
+                monitor,
+                neighbours,
+                inherited,
+            }) => {
+                // Whoever waited for this has ended if it doesn't listen.
                 let _ = say.send(Ok(inherited));
                 fabric.run(options, monitor, neighbours, commands).await;
             }
@@ -219,12 +240,37 @@ fn run(
     });
 }
 
+struct Begun {
+    fabric: Fabric,
+    monitor: Monitor,
+    neighbours: Neighbours,
+    inherited: bool,
+}
+
+/// Loads, and attaches to the uplinks that are there: one that can't be attached to is a reason not to start.
+async fn begin(options: &Options, settings: &NodeSettings, to: Listeners) -> Result<Begun> {
+    let (mut fabric, inherited) = Fabric::open(options, settings, to)?;
+    let mut monitor = Monitor::open(MonitorConfig::default())?;
+    let mut neighbours = Neighbours::open()?;
+    if let NetlinkEvent::Snapshot(facts) = monitor.next().await? {
+        fabric.network.snapshot(facts);
+    }
+    while fabric.settle(&mut neighbours).await {}
+    if let Some(error) = fabric.uplinks.error() {
+        bail!("{error}");
+    }
+    monitor.watch(fabric.network.ports().map(|(ifindex, _)| ifindex));
+    fabric.note_addresses();
+    Ok(Begun {
+        fabric,
+        monitor,
+        neighbours,
+        inherited,
+    })
+}
+
 impl Fabric {
-    fn open(
-        options: &Options,
-        settings: &NodeSettings,
-        events: mpsc::Sender<Event>,
-    ) -> Result<(Self, bool)> {
+    fn open(options: &Options, settings: &NodeSettings, to: Listeners) -> Result<(Self, bool)> {
         let datapath = Datapath::load(&LoadOptions {
             pin_dir: options.bpffs.clone(),
             object: OBJECT.into(),
@@ -244,7 +290,8 @@ impl Fabric {
             planner,
             datapath,
             uplinks: Uplinks::default(),
-            events,
+            to,
+            addresses: BTreeSet::new(),
             error: None,
         };
         fabric.configure(options, settings);
@@ -325,6 +372,10 @@ impl Fabric {
                 }
             }
             busy = self.settle(&mut neighbours).await;
+            if self.note_addresses() {
+                // One that waits serves this change too.
+                let _ = self.to.addresses_changed.try_send(());
+            }
             monitor.watch(self.network.ports().map(|(ifindex, _)| ifindex));
         }
     }
@@ -422,6 +473,18 @@ impl Fabric {
         true
     }
 
+    /// Notes own addresses. Returns whether they are others than before.
+    fn note_addresses(&mut self) -> bool {
+        let now: BTreeSet<_> = self
+            .network
+            .addresses()
+            .map(|address| address.addr)
+            .collect();
+        let changed = now != self.addresses;
+        self.addresses = now;
+        changed
+    }
+
     fn fail(&mut self, error: String) {
         if self.error.as_ref() != Some(&error) {
             tracing::error!(%error, "the dataplane is not as it should be");
@@ -431,7 +494,7 @@ impl Fabric {
 
     async fn tell(&self, event: Event) {
         // The speaker may have ended; then there is nobody to tell.
-        let _ = self.events.send(event).await;
+        let _ = self.to.events.send(event).await;
     }
 }
 

@@ -5,6 +5,17 @@ use core::net::{IpAddr, SocketAddr};
 use causeway_bgp::speaker::{Link, Path};
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::net::if_::if_nametoindex;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// Allows as many file descriptors as the system does: each peer takes one, and so does whoever knocks.
+pub(crate) fn raise_limits() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        tracing::warn!(%error, soft, "the limit on open files stays");
+    }
+}
 
 /// The host name without its domain.
 pub(crate) fn name() -> Option<String> {

@@ -22,6 +22,8 @@ pub(crate) const OUTPUT_TIME: Duration = Duration::from_millis(8);
 pub(crate) const LISTEN_BACKLOG: i32 = 1024;
 /// Connections accepted and not yet closed; more are closed at once.
 pub(crate) const CONNECTIONS: usize = 8192;
+/// Connections whose last bytes are on their way; with more, others are reset.
+pub(crate) const LINGERING: usize = 1024;
 /// Time for the last bytes of a connection that is being closed.
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
 /// Time for which we wait for our last messages when the daemon ends.

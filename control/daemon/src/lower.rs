@@ -29,6 +29,9 @@ const INTERNAL_HOPS: u8 = 64;
 pub(crate) struct Surroundings {
     /// Own addresses.
     pub(crate) addresses: Vec<IpAddr>,
+    /// The router id for a configuration that sets none, chosen when the speaker started: an identifier stays the same as
+    /// long as the speaker runs (RFC 4271 4.2).
+    pub(crate) router_id: Option<Ipv4Addr>,
     /// Whether next hops count as reachable without anybody saying so.
     pub(crate) assume_reachable: bool,
     /// Whether the forwarding tables outlived the last daemon, and how long to wait for peers.
@@ -44,7 +47,7 @@ pub(crate) fn speaker(instance: &Instance, around: &Surroundings) -> Result<Spea
     let spec = &instance.spec;
     let router_id = spec
         .router_id
-        .or_else(|| router_id(&around.addresses))
+        .or(around.router_id)
         .ok_or_else(|| {
             anyhow!(
                 "instance {}: no router id; set routerID, as this host has no IPv4 address to take it from",
@@ -120,7 +123,7 @@ pub(crate) fn speaker(instance: &Instance, around: &Surroundings) -> Result<Spea
 }
 
 /// The highest address that isn't a loopback or link-local one, as other speakers choose it.
-fn router_id(addresses: &[IpAddr]) -> Option<Ipv4Addr> {
+pub(crate) fn router_id(addresses: &[IpAddr]) -> Option<Ipv4Addr> {
     addresses
         .iter()
         .filter_map(|address| match address {
@@ -247,10 +250,18 @@ mod tests {
 
     fn lowered(yaml: &str) -> SpeakerConfig {
         let generation = causeway_config::load_texts(&[("x.yaml", yaml)], "n").unwrap();
+        let addresses = [
+            "127.0.0.1",
+            "10.0.0.1",
+            "192.0.2.7",
+            "169.254.3.3",
+            "2001:db8::1",
+        ]
+        .map(|a| a.parse().unwrap())
+        .to_vec();
         let around = Surroundings {
-            addresses: ["127.0.0.1", "10.0.0.1", "192.0.2.7", "2001:db8::1"]
-                .map(|a| a.parse().unwrap())
-                .to_vec(),
+            router_id: router_id(&addresses),
+            addresses,
             ..Surroundings::default()
         };
         let config = speaker(&generation.instance.unwrap(), &around).unwrap();

@@ -1,7 +1,9 @@
 //! Packets between namespaces, end to end.
 //!
+//! `daemon`: our daemon with itself: sessions, reload, refused reloads, its end.
 //! `lab`: what the lab measures, over plain kernel forwarding, so that a figure below can be believed.
 //! `netlink`: what the kernel tells of links, addresses and neighbours, and how soon.
 
+mod daemon;
 mod lab;
 mod netlink;

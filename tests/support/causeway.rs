@@ -1,9 +1,11 @@
 //! Our own daemon in a node, and its state as the CLI tells it.
 
 use std::ffi::OsString;
-use std::fmt::Write;
+use std::fmt::Write as _;
 use std::fs;
+use std::io::{Read, Write};
 use std::net::IpAddr;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,6 +18,9 @@ use crate::{Node, Process, wait_until};
 
 /// How long the daemon may take to answer, loading its programs included.
 const START: Duration = Duration::from_secs(30);
+
+/// How long the API may take to answer.
+const API_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where the binaries under test are: beside this one, unless `CAUSEWAY_BIN_DIR` says otherwise.
 ///
@@ -242,7 +247,7 @@ impl Causeway {
             START,
             || {
                 self.process.check_running()?;
-                self.ask(["status"]).map(drop)
+                self.api("/v1/status").map(drop)
             },
         )
     }
@@ -270,6 +275,28 @@ impl Causeway {
         &self.config
     }
 
+    /// Asks the API: `api("/v1/status")`. A listing is one page.
+    pub fn api(&self, path: &str) -> Result<Value> {
+        // Its socket, seen from outside the node's mount namespace.
+        let socket = format!(
+            "/proc/{}/root/run/causeway/causeway.sock",
+            self.node.holder()
+        );
+        let mut stream = UnixStream::connect(&socket).with_context(|| format!("no {socket}"))?;
+        stream.set_read_timeout(Some(API_PATIENCE))?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: causeway\r\nConnection: close\r\n\r\n"
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (head, body) = answer
+            .split_once("\r\n\r\n")
+            .with_context(|| format!("the API answered {answer:?}"))?;
+        ensure!(head.starts_with("HTTP/1.1 200 "), "{path}: {head} {body}");
+        serde_json::from_str(body).with_context(|| format!("the API answered {body:?}"))
+    }
+
     /// Runs the CLI with `-o json`.
     pub fn ask<S: Into<OsString>>(&self, words: impl IntoIterator<Item = S>) -> Result<Value> {
         let words = words
@@ -283,7 +310,7 @@ impl Causeway {
     /// Replaces the configuration and waits until it is in force.
     pub fn reconfigure(&mut self, config: Config) -> Result<()> {
         let generation = |status: &Value| status["config"]["generation"].as_u64().unwrap_or(0);
-        let before = generation(&self.ask(["status"])?);
+        let before = generation(&self.api("/v1/status")?);
         // Renamed into place, so that the daemon never reads half of it.
         let next = self.directory.join(".causeway.yaml.next");
         fs::write(&next, config.yaml())?;
@@ -291,7 +318,7 @@ impl Causeway {
         self.process.signal(Signal::SIGHUP)?;
         self.config = config;
         wait_until("the new configuration", START, || {
-            let status = self.ask(["status"])?;
+            let status = self.api("/v1/status")?;
             ensure!(generation(&status) > before, "{}", status["config"]);
             Ok(())
         })
@@ -317,7 +344,7 @@ impl Causeway {
     /// What `bgp neighbors` says about the peer at `address`.
     pub fn neighbor(&self, address: &str) -> Result<Value> {
         let address: IpAddr = address.parse()?;
-        items(&self.ask(["bgp", "neighbors"])?)?
+        items(&self.api("/v1/bgp/neighbors")?)?
             .iter()
             .find(|neighbor| neighbor["address"] == address.to_string())
             .cloned()
@@ -354,9 +381,14 @@ impl Causeway {
         Ok(())
     }
 
+    /// The Loc-RIB's first page.
+    fn routes(&self, family: Family) -> Result<Value> {
+        self.api(&format!("/v1/bgp/routes?family={}", family.word()))
+    }
+
     /// Paths that were learned for `prefix`, the best first.
     pub fn paths(&self, prefix: &str) -> Result<Vec<Value>> {
-        let all = self.ask(["bgp", "routes"])?;
+        let all = self.routes(Family::of(prefix))?;
         let route = items(&all)?
             .iter()
             .find(|route| route["prefix"] == prefix)
@@ -390,7 +422,7 @@ impl Causeway {
             self.paths(prefix)?
                 .into_iter()
                 .next()
-                .ok_or_else(|| anyhow!("{}", self.ask(["bgp", "routes"]).unwrap_or_default()))
+                .ok_or_else(|| anyhow!("{}", self.routes(Family::of(prefix)).unwrap_or_default()))
         })
     }
 

@@ -215,8 +215,9 @@ impl Node {
             other.namespace()
         )])?;
         for (node, interface) in [(self, interface), (other, their_interface)] {
-            node.run("ethtool", ["-K", interface, "tx", "off", "gro", "on"])?;
             node.ip([format!("link set {interface} up")])?;
+            // After it is up: set before, GRO is shown as on and redirected frames are still dropped.
+            node.run("ethtool", ["-K", interface, "tx", "off", "gro", "on"])?;
         }
         Ok(())
     }

@@ -1,10 +1,15 @@
 //! BGP byte by byte: a peer that can say anything, for what no real router would say.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
 
 use crate::{Node, wait_until};
 
@@ -36,11 +41,11 @@ pub struct RawMessage {
 }
 
 impl RawPeer {
-    /// Connects from `node`, again and again while it is refused.
-    pub fn connect(node: &Node, address: IpAddr) -> Result<Self> {
-        let target = SocketAddr::new(address, 179);
+    /// Connects from an address of `node`, again and again while it is refused.
+    pub fn connect(node: &Node, from: Ipv4Addr, address: Ipv4Addr) -> Result<Self> {
+        let target = SocketAddrV4::new(address, 179);
         wait_until(&format!("{target} to accept"), PATIENCE, || {
-            let stream = node.enter(|| TcpStream::connect_timeout(&target, PATIENCE))??;
+            let stream = node.enter(|| connect_from(from, target))??;
             stream.set_read_timeout(Some(PATIENCE))?;
             stream.set_write_timeout(Some(PATIENCE))?;
             stream.set_nodelay(true)?;
@@ -52,9 +57,14 @@ impl RawPeer {
     }
 
     /// Connects until the router answers our OPEN with its own; a router may drop connections while it is idle.
-    pub fn connect_and_open(node: &Node, address: IpAddr, open: &[u8]) -> Result<Self> {
+    pub fn connect_and_open(
+        node: &Node,
+        from: Ipv4Addr,
+        address: Ipv4Addr,
+        open: &[u8],
+    ) -> Result<Self> {
         wait_until(&format!("an OPEN from {address}"), PATIENCE, || {
-            let mut peer = Self::connect(node, address)?;
+            let mut peer = Self::connect(node, from, address)?;
             peer.send(open)?;
             let first = peer.read()?;
             ensure!(first.kind == OPEN, "the first message was {first:?}");
@@ -63,8 +73,8 @@ impl RawPeer {
     }
 
     /// Goes on to Established.
-    pub fn establish(node: &Node, address: IpAddr, open: &[u8]) -> Result<Self> {
-        let mut peer = Self::connect_and_open(node, address, open)?;
+    pub fn establish(node: &Node, from: Ipv4Addr, address: Ipv4Addr, open: &[u8]) -> Result<Self> {
+        let mut peer = Self::connect_and_open(node, from, address, open)?;
         peer.send(&keepalive())?;
         let next = peer.read()?;
         ensure!(next.kind == KEEPALIVE, "instead of a KEEPALIVE: {next:?}");
@@ -110,6 +120,28 @@ impl RawPeer {
             }
         }
     }
+}
+
+/// `std` cannot choose the source address, by which a router knows its neighbours.
+fn connect_from(from: Ipv4Addr, target: SocketAddrV4) -> Result<TcpStream> {
+    let socket = socket(
+        AddressFamily::Inet,
+        SockType::Stream,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )?;
+    // It limits `connect` too.
+    setsockopt(
+        &socket,
+        sockopt::SendTimeout,
+        &TimeVal::seconds(PATIENCE.as_secs().cast_signed()),
+    )?;
+    bind(
+        socket.as_raw_fd(),
+        &SockaddrIn::from(SocketAddrV4::new(from, 0)),
+    )?;
+    connect(socket.as_raw_fd(), &SockaddrIn::from(target))?;
+    Ok(TcpStream::from(socket))
 }
 
 fn take_message(pending: &mut Vec<u8>) -> Result<Option<RawMessage>> {

@@ -55,6 +55,17 @@ impl ExaBgp {
         Ok(writeln!(file, "{line}")?)
     }
 
+    fn tell_all(&self, verb: &str, router: &Router, origin: &Origin) -> Result<()> {
+        let family = Family::of(&origin.prefix);
+        for neighbor in &router.neighbors {
+            if neighbor.families.contains(&family) {
+                let (address, route) = (neighbor.address, route(origin, neighbor));
+                self.tell(&format!("neighbor {address} {verb} {route}"))?;
+            }
+        }
+        Ok(())
+    }
+
     fn messages(&self) -> Result<Vec<Value>> {
         let text = fs::read_to_string(&self.heard)?;
         // The last line may still be being written.
@@ -105,17 +116,20 @@ impl Daemon for ExaBgp {
             for gone in update["withdraw"][&name].as_array().into_iter().flatten() {
                 routes.remove(gone["nlri"].as_str().unwrap_or_default());
             }
+            // A global and a link-local next hop are listed one by one.
+            let mut heard = Routes::new();
             let by_next_hop = update["announce"][&name].as_object();
             for (next_hop, prefixes) in by_next_hop.into_iter().flatten() {
                 for prefix in prefixes.as_array().into_iter().flatten() {
                     if let Some(prefix) = prefix["nlri"].as_str() {
-                        routes.insert(
-                            prefix.to_owned(),
-                            format!("next hop {next_hop} {}", update["attribute"]),
-                        );
+                        let text = heard
+                            .entry(prefix.to_owned())
+                            .or_insert_with(|| update["attribute"].to_string());
+                        let _ = write!(text, " next hop {next_hop}");
                     }
                 }
             }
+            routes.extend(heard);
         }
         Ok(routes)
     }
@@ -129,12 +143,12 @@ impl Daemon for ExaBgp {
         };
         for origin in &before.originate {
             if !has(router, &origin.prefix) {
-                self.tell(&format!("withdraw {}", route(origin)))?;
+                self.tell_all("withdraw", router, origin)?;
             }
         }
         for origin in &router.originate {
             if !has(before, &origin.prefix) {
-                self.tell(&format!("announce {}", route(origin)))?;
+                self.tell_all("announce", router, origin)?;
             }
         }
         Ok(())
@@ -154,6 +168,10 @@ impl Daemon for ExaBgp {
             ))?;
         }
         Ok(())
+    }
+
+    fn notes(&self) -> String {
+        fs::read_to_string(&self.heard).unwrap_or_default()
     }
 
     fn processes(&mut self) -> Vec<&mut Process> {
@@ -225,15 +243,24 @@ fn config(router: &Router, script: &std::path::Path) -> String {
             .families
             .iter()
             .flat_map(|family| router.origins(*family));
-        let routes: Vec<_> = own.map(|origin| format!("{};", route(origin))).collect();
+        let routes: Vec<_> = own
+            .map(|origin| format!("{};", route(origin, neighbor)))
+            .collect();
         line(&format!("static {{ {} }}", routes.join(" ")));
         text.push_str("}\n");
     }
     text
 }
 
-fn route(origin: &Origin) -> String {
-    let mut text = format!("route {} next-hop self", origin.prefix);
+fn route(origin: &Origin, neighbor: &Neighbor) -> String {
+    // "self" is the session's own address, whatever the family of the route.
+    let next_hop = match neighbor.other_next_hop {
+        Some(address) if address.is_ipv6() == (Family::of(&origin.prefix) == Family::Ipv6) => {
+            address.to_string()
+        }
+        _ => "self".to_owned(),
+    };
+    let mut text = format!("route {} next-hop {next_hop}", origin.prefix);
     let mut list = |word: &str, values: Vec<String>| {
         if !values.is_empty() {
             let _ = write!(text, " {word} [ {} ]", values.join(" "));

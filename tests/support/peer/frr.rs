@@ -172,7 +172,8 @@ fn config(node: &Node, router: &Router) -> String {
     let _ = write!(
         text,
         "router bgp {}\n bgp router-id {}\n no bgp ebgp-requires-policy\n no bgp network import-check\n \
-         no bgp default ipv4-unicast\n bgp bestpath as-path multipath-relax\n",
+         no bgp default ipv4-unicast\n bgp bestpath as-path multipath-relax\n bgp log-neighbor-changes\n \
+         no bgp suppress-duplicates\n",
         router.asn, router.router_id
     );
     // As a mere helper it advertises the capability too, and its peers then keep the routes of a killed bgpd.
@@ -219,7 +220,6 @@ fn config(node: &Node, router: &Router) -> String {
                 let _ = writeln!(text, "  neighbor {address} {words}");
             };
             line("activate");
-            line("soft-reconfiguration inbound");
             if neighbor.reflector_client {
                 line("route-reflector-client");
             }

@@ -197,6 +197,8 @@ pub struct Neighbor {
     pub asn: u32,
     /// Families to negotiate.
     pub families: Vec<Family>,
+    /// Our address of the other family, where one session carries both.
+    pub other_next_hop: Option<IpAddr>,
     /// Waits for the other side to connect.
     pub passive: bool,
     /// RFC 2385 password.
@@ -229,6 +231,7 @@ impl Neighbor {
             local: parse(local),
             asn,
             families: vec![Family::of(address)],
+            other_next_hop: None,
             passive: false,
             password: None,
             ttl_security: false,
@@ -240,10 +243,15 @@ impl Neighbor {
         }
     }
 
-    /// With both families over this one session.
+    /// With both families over this one session; `next_hop` is our address of the family that it does not run over.
+    ///
+    /// # Panics
+    ///
+    /// When the address does not parse: it stands in a test.
     #[must_use]
-    pub fn both_families(mut self) -> Self {
+    pub fn both_families(mut self, next_hop: &str) -> Self {
         self.families = Family::BOTH.to_vec();
+        self.other_next_hop = Some(next_hop.parse().expect("an address"));
         self
     }
 }
@@ -285,6 +293,10 @@ trait Daemon: Send {
     fn shut(&mut self, neighbor: &Neighbor, message: &str) -> Result<()>;
     /// Asks for all routes again (RFC 2918).
     fn refresh(&mut self, neighbor: &Neighbor) -> Result<()>;
+    /// What it keeps besides its log.
+    fn notes(&self) -> String {
+        String::new()
+    }
     /// Every process, the one that speaks BGP first.
     fn processes(&mut self) -> Vec<&mut Process>;
 }
@@ -342,11 +354,13 @@ impl Peer {
 
     /// What it wrote so far.
     pub fn log(&mut self) -> String {
-        self.daemon
+        let logs: String = self
+            .daemon
             .processes()
             .into_iter()
             .map(|process| process.log())
-            .collect()
+            .collect();
+        logs + &self.daemon.notes()
     }
 
     /// The session with the neighbour at `address`.

@@ -1,0 +1,149 @@
+//! Two routers on one link: ours and another.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use support::Lab;
+use support::causeway::{Causeway, Config};
+use support::peer::{Implementation, Neighbor, Origin, Peer, Router};
+
+/// A scenario's states are reached within this, on a busy machine too.
+pub(crate) const LIMIT: Duration = Duration::from_secs(40);
+
+pub(crate) const OURS: [&str; 2] = ["192.0.2.0/24", "2001:db8:1::/48"];
+pub(crate) const THEIRS: [&str; 2] = ["198.51.100.0/24", "2001:db8:2::/48"];
+pub(crate) const US: [&str; 2] = ["10.0.0.1", "2001:db8::1"];
+pub(crate) const THEM: [&str; 2] = ["10.0.0.2", "2001:db8::2"];
+pub(crate) const OUR_ASN: u32 = 65000;
+pub(crate) const THEIR_ASN: u32 = 65001;
+
+/// Ours and another, connected.
+pub(crate) struct Pair {
+    pub(crate) us: Causeway,
+    pub(crate) them: Peer,
+}
+
+/// How a pair is described; tests change what they are about.
+pub(crate) struct Plan {
+    pub(crate) us: Router,
+    pub(crate) them: Router,
+}
+
+impl Plan {
+    /// Two eBGP sessions, one over each family, and two prefixes on each side.
+    pub(crate) fn new() -> Self {
+        Self::between(OUR_ASN, THEIR_ASN)
+    }
+
+    /// The same within one AS.
+    pub(crate) fn ibgp() -> Self {
+        Self::between(OUR_ASN, OUR_ASN)
+    }
+
+    fn between(ours: u32, theirs: u32) -> Self {
+        let mut us = Router::new(ours, [10, 0, 0, 1]);
+        let mut them = Router::new(theirs, [10, 0, 0, 2]);
+        for family in 0..2 {
+            us = us.originate(OURS[family]).neighbor(Neighbor::new(
+                US[family],
+                THEM[family],
+                theirs,
+            ));
+            them = them.originate(THEIRS[family]).neighbor(Neighbor::new(
+                THEM[family],
+                US[family],
+                ours,
+            ));
+        }
+        Self { us, them }
+    }
+
+    /// Changes every session on both sides.
+    pub(crate) fn sessions(mut self, change: impl Fn(&mut Neighbor)) -> Self {
+        for router in [&mut self.us, &mut self.them] {
+            router.neighbors.iter_mut().for_each(&change);
+        }
+        self
+    }
+
+    /// One session over IPv4 for both families.
+    pub(crate) fn one_session(mut self) -> Self {
+        for (router, own) in [(&mut self.us, US[1]), (&mut self.them, THEM[1])] {
+            router.neighbors.truncate(1);
+            let neighbor = router.neighbors.remove(0);
+            router.neighbors.push(neighbor.both_families(own));
+        }
+        self
+    }
+
+    /// Changes what both sides originate.
+    pub(crate) fn origins(mut self, change: impl Fn(&mut Origin)) -> Self {
+        for router in [&mut self.us, &mut self.them] {
+            router.originate.iter_mut().for_each(&change);
+        }
+        self
+    }
+
+    /// Starts both and does not wait for sessions.
+    pub(crate) fn start(self, lab: &Lab, implementation: Implementation) -> Result<Pair> {
+        let (node, their_node) = (lab.node("us")?, lab.node("them")?);
+        node.link("eth0", &their_node, "eth0")?;
+        node.address("eth0", US.map(with_length))?;
+        their_node.address("eth0", THEM.map(with_length))?;
+        let us = Causeway::start(&node, Config::speaker(self.us))?;
+        let them = Peer::start(implementation, &their_node, self.them)?;
+        Ok(Pair { us, them })
+    }
+
+    /// Starts both and waits until every session is Established on both sides.
+    pub(crate) fn establish(self, lab: &Lab, implementation: Implementation) -> Result<Pair> {
+        let mut pair = self.start(lab, implementation)?;
+        pair.us.wait_established(LIMIT)?;
+        pair.them.wait_established(LIMIT)?;
+        Ok(pair)
+    }
+}
+
+impl Pair {
+    /// Waits until each side has what the other originates.
+    pub(crate) fn wait_exchanged(&self) -> Result<()> {
+        for prefix in THEIRS {
+            self.us.wait_route(prefix, LIMIT)?;
+        }
+        for prefix in OURS {
+            self.them.wait_route(prefix, LIMIT)?;
+        }
+        Ok(())
+    }
+}
+
+fn with_length(address: &str) -> String {
+    format!("{address}/{}", if address.contains(':') { 64 } else { 24 })
+}
+
+/// Makes each scenario a test with each peer: `frr::routes_go_both_ways`.
+macro_rules! with_every_peer {
+    ($($scenario:ident),+ $(,)?) => {
+        /// By name, for the comparison with `matrix.md`.
+        pub(crate) const SCENARIOS: &[&str] = &[$(stringify!($scenario)),+];
+        $crate::pair::with_every_peer!(@ frr Frr: $($scenario)+);
+        $crate::pair::with_every_peer!(@ bird Bird: $($scenario)+);
+        $crate::pair::with_every_peer!(@ gobgp GoBgp: $($scenario)+);
+        $crate::pair::with_every_peer!(@ openbgpd OpenBgpd: $($scenario)+);
+        $crate::pair::with_every_peer!(@ exabgp ExaBgp: $($scenario)+);
+    };
+    (@ $module:ident $implementation:ident: $($scenario:ident)+) => {
+        mod $module {
+            $(
+                #[test]
+                fn $scenario() {
+                    support::Lab::test(|lab| {
+                        super::$scenario(lab, support::peer::Implementation::$implementation)
+                    });
+                }
+            )+
+        }
+    };
+}
+
+pub(crate) use with_every_peer;

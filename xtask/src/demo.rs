@@ -318,7 +318,8 @@ impl Demo {
             })?;
             let hops: Vec<_> = paths
                 .iter()
-                .filter_map(|path| path["nextHop"].as_str())
+                // The global address; a link-local one may follow.
+                .filter_map(|path| path["nextHop"].as_str()?.split(' ').next())
                 .collect();
             show.row(
                 &format!("{prefix} by BGP"),
@@ -412,7 +413,14 @@ impl Demo {
         ));
         let start = |server| Probes::start(&self.client, &self.server, server, FLOWS, PROBE_EVERY);
         let probes = [start(SERVER4)?, start(SERVER6)?];
+        let carried = || -> Result<[u64; 2]> {
+            let [one, two] = self.tor_nodes.each_ref().map(forwarded);
+            Ok([one?, two?])
+        };
+        let before = carried()?;
         pause(BEFORE_CUT)?;
+        let after = carried()?;
+        let each = [after[0] - before[0], after[1] - before[1]];
         tor.ip(["link set router down"])?;
         let cut = Instant::now();
         let mut reaction = Vec::new();
@@ -425,6 +433,11 @@ impl Demo {
             reaction.push((server, members.map(|_| cut.elapsed())));
         }
         pause(AFTER_CUT.saturating_sub(cut.elapsed()))?;
+        show.row(
+            "ECMP before the cut",
+            format!("tor1 carried {} packets, tor2 {}", each[0], each[1]),
+            each.iter().all(|packets| *packets > 0),
+        );
         for (server, shrank) in reaction {
             show.row(
                 &format!("{server} after the cut"),
@@ -617,6 +630,12 @@ fn start_tor(kind: Tors, n: usize, node: &Node) -> Result<Tor> {
             Tor::Ours(Box::new(Causeway::start(node, config)?))
         }
     })
+}
+
+/// Packets that a ToR forwarded: FRR and BIRD by their kernel, ours by XDP.
+fn forwarded(tor: &Node) -> Result<u64> {
+    // Without our daemon there is no map to read.
+    Ok(kernel_forwarded(tor)? + xdp_forwarded(tor).unwrap_or(0))
 }
 
 /// What the ToR's program says of itself.

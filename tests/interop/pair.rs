@@ -70,8 +70,9 @@ impl Plan {
     pub(crate) fn one_session(mut self) -> Self {
         for (router, own) in [(&mut self.us, US[1]), (&mut self.them, THEM[1])] {
             router.neighbors.truncate(1);
-            let neighbor = router.neighbors.remove(0);
-            router.neighbors.push(neighbor.both_families(own));
+            let mut neighbor = router.neighbors.remove(0).both_families();
+            neighbor.other_next_hop = own.parse().ok();
+            router.neighbors.push(neighbor);
         }
         self
     }

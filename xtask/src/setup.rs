@@ -103,7 +103,11 @@ pub(crate) const PACKAGES: &[Package] = &[
     package("openbgpd", "bgpctl", "OpenBGPD, a peer"),
     package("exabgp", "exabgp", "ExaBGP, a peer"),
     package("tcpdump", "tcpdump", "captures"),
-    package("bgpdump", "bgpdump", "a reader of recordings that is not ours"),
+    package(
+        "bgpdump",
+        "bgpdump",
+        "a reader of recordings that is not ours",
+    ),
 ];
 
 /// Those of `packages` that are not installed.

@@ -243,15 +243,10 @@ impl Neighbor {
         }
     }
 
-    /// With both families over this one session; `next_hop` is our address of the family that it does not run over.
-    ///
-    /// # Panics
-    ///
-    /// When the address does not parse: it stands in a test.
+    /// With both families over this one session.
     #[must_use]
-    pub fn both_families(mut self, next_hop: &str) -> Self {
+    pub fn both_families(mut self) -> Self {
         self.families = Family::BOTH.to_vec();
-        self.other_next_hop = Some(next_hop.parse().expect("an address"));
         self
     }
 }

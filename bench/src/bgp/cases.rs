@@ -211,11 +211,15 @@ fn new_prefix_idle(lab: &Lab, subject: &Subject, table: &Table) -> Result<Vec<Fi
     run.fleet.queue(1, announce(table, table.route_groups(), 1));
     run.settle(|view| view.present() == table.routes())?;
     let mut probes = Probes::new(table);
+    run.begin()?;
     while probes.remaining() {
         probes.send_when_due(&mut run)?;
     }
-    run.settle(|view| view.present() == table.prefixes.len())?;
-    probes.latencies(&run.view, None)
+    let cost = run.settle(|view| view.present() == table.prefixes.len())?;
+    let mut figures = probes.latencies(&run.view, None)?;
+    let cpu_micros = cost.cpu_seconds * 1e6 / probes.sent.len() as f64;
+    figures.push(figure("cpu_per_prefix_us", "us", cpu_micros));
+    Ok(figures)
 }
 
 fn new_prefix_loading(lab: &Lab, subject: &Subject, table: &Table) -> Result<Vec<Figure>> {

@@ -54,7 +54,7 @@ pub(crate) fn daemon_directory(run: impl std::fmt::Display) -> PathBuf {
 impl Lab {
     /// Creates the namespaces and moves the calling thread, which must be the only one, into the peers' side.
     ///
-    /// The generators are pinned to the last of the `cpus`, the daemon may use all.
+    /// The generators are pinned to the last of the `cpus`, the daemon to all others.
     pub(crate) fn create(cpus: usize) -> Result<Self> {
         pin_to(cpus - 1)?;
         remove_leftovers()?;
@@ -102,8 +102,9 @@ impl Lab {
             .arg("--");
         // The daemon must not outlive a bench that is killed.
         command.args(["setpriv", "--pdeathsig", "TERM"]);
-        // Undo the pinning of the generators, which a child inherits.
-        let cpus = format!("0-{}", self.cpus - 1);
+        // Away from the generators, whose pinning a child inherits: the scheduler would sometimes put a daemon on the
+        // CPU of whoever wakes it, and the same run would then cost twice as much or half.
+        let cpus = format!("0-{}", self.cpus.saturating_sub(2));
         command.args(["taskset", "--cpu-list", &cpus]).arg(program);
         command
     }

@@ -11,8 +11,8 @@
 //! run together and [`cases`] say what happens in it.
 //!
 //! Ours and BIRD alternate within each round, so that drift of the machine meets both. The generators and the
-//! monitor are pinned to the last CPU and the daemon is free to use all: on two cores a daemon that works on both
-//! competes with its generators, as it would with its neighbours' traffic on a real node.
+//! monitor have the last CPU, the daemon all others: BIRD 2 uses one at a time, and a daemon that uses more has them
+//! only on a machine with more than two.
 
 mod cases;
 mod daemons;

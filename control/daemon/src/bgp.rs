@@ -14,6 +14,7 @@ mod connection;
 mod listener;
 mod log;
 
+use core::pin::pin;
 use core::time::Duration;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -64,6 +65,15 @@ pub(crate) enum Event {
         key: NextHopKey,
         metric: Option<u32>,
     },
+}
+
+impl Event {
+    fn messages(&self) -> usize {
+        match self {
+            Self::Received { messages, .. } => messages.len(),
+            _ => 0,
+        }
+    }
 }
 
 /// Where changes of the forwarding tables go.
@@ -244,17 +254,22 @@ impl SpeakerTask {
     async fn run(mut self) {
         let mut batch = Vec::new();
         self.hand_on();
+        let mut alarm = pin!(tokio::time::sleep_until(self.deadline()));
         loop {
             if self.stopping && !self.speaker.has_work() {
                 break;
             }
+            // Timers mostly move on. To wake too early now and then costs less than to set the alarm every time.
             let deadline = self.deadline();
+            if alarm.is_elapsed() || deadline < alarm.deadline() {
+                alarm.as_mut().reset(deadline);
+            }
             tokio::select! {
                 biased;
                 _ = self.events.recv_many(&mut batch, limits::EVENTS_PER_ROUND) => {}
                 Some(question) = self.questions.recv() => question(&mut self),
                 Some(_) = self.lingering.join_next() => {}
-                () = tokio::time::sleep_until(deadline) => {}
+                () = &mut alarm => {}
             }
             self.take_in(&mut batch).await;
             let now = self.now();
@@ -283,15 +298,20 @@ impl SpeakerTask {
         }
     }
 
-    /// Takes in what is there and what readers bring meanwhile, for a short time.
+    /// Takes in what is there and, if that is much, what readers bring meanwhile, for a short time.
     async fn take_in(&mut self, batch: &mut Vec<Event>) {
         if batch.is_empty() {
             return;
         }
         let started = Instant::now();
         loop {
+            let mut messages = 0;
             for event in batch.drain(..) {
+                messages += event.messages();
                 self.event(event);
+            }
+            if messages < limits::FEW_MESSAGES && self.events.is_empty() {
+                return;
             }
             // Lets the runtime look at the sockets and run the readers once.
             tokio::task::yield_now().await;

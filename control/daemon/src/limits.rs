@@ -10,14 +10,16 @@ pub(crate) const SPEAKER_QUESTIONS: usize = 64;
 pub(crate) const BATCHES_PER_CONNECTION: usize = 2;
 /// Room offered to each read from a connection.
 pub(crate) const READ_BYTES: usize = 64 * 1024;
-/// Messages of one batch.
-pub(crate) const MESSAGES_PER_BATCH: usize = 4096;
+/// Messages of one batch. Other peers' news wait while it is taken in: some 1,000 prefixes, a third of a millisecond.
+pub(crate) const MESSAGES_PER_BATCH: usize = 128;
+/// With fewer messages than this the speaker answers at once, without looking for more to come.
+pub(crate) const FEW_MESSAGES: usize = 16;
 /// Events that the speaker takes in before it answers, so that changes merge.
 pub(crate) const EVENTS_PER_ROUND: usize = 512;
 /// Time for which the speaker takes events in before it answers.
-pub(crate) const ROUND_TIME: Duration = Duration::from_millis(4);
+pub(crate) const ROUND_TIME: Duration = Duration::from_micros(500);
 /// Time for which the speaker hands outputs on before it looks at events again.
-pub(crate) const OUTPUT_TIME: Duration = Duration::from_millis(8);
+pub(crate) const OUTPUT_TIME: Duration = Duration::from_millis(1);
 /// Connections that wait to be accepted by us.
 pub(crate) const LISTEN_BACKLOG: i32 = 1024;
 /// Connections accepted and not yet closed; more are closed at once.

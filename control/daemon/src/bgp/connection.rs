@@ -243,8 +243,15 @@ async fn read_some(stream: &TcpStream, buffer: &mut BytesMut) -> io::Result<usiz
     loop {
         stream.readable().await?;
         buffer.reserve(limits::READ_BYTES);
+        let room = buffer.capacity() - buffer.len();
         match stream.try_read_buf(buffer) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Ok(read) if (1..room).contains(&read) => {
+                // The socket is empty: wait for it at once instead of asking again and being told so.
+                let empty = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+                let _ = stream.try_io(Interest::READABLE, empty);
+                return Ok(read);
+            }
             outcome => return outcome,
         }
     }

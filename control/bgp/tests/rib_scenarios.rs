@@ -488,6 +488,33 @@ fn a_small_budget_does_not_tear_the_routes_of_one_update_apart() {
 }
 
 #[test]
+fn a_table_dump_does_not_tear_the_routes_of_one_update_apart() {
+    const BATCH_DESTINATIONS: u32 = 16 << 10;
+    let mut rib = rib(config(), &[PeerKind::External]);
+    let mut next = 0x0a00_0000_u32;
+    for (asn, count) in [(65_101, BATCH_DESTINATIONS - 5), (65_102, 10)] {
+        let prefixes = (0..count).map(|_| {
+            next += 256;
+            Prefix4::from_bytes(&next.to_be_bytes(), 24).unwrap()
+        });
+        let reach4 = Some(Reach {
+            attributes: path(&[65_001, asn], 1),
+            prefixes: prefixes.collect(),
+        });
+        let update = Update {
+            reach4,
+            ..Update::default()
+        };
+        rib.handle_update(PeerId(0), update);
+    }
+    settle(&mut rib);
+    rib.peer_up(PeerId(1), session(PeerKind::External, 65_002, 2, &accept()))
+        .unwrap();
+    let last = updates(&sent(&mut rib, 1)).pop().unwrap();
+    assert_eq!(last.0.len(), 10);
+}
+
+#[test]
 fn a_peer_that_stops_reading_is_sent_the_outcome_and_not_the_history() {
     let mut rib = rib(
         RibConfig {

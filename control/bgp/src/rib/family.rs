@@ -370,7 +370,7 @@ impl<A: AddressFamily> FamilyRib<A> {
         }
         let last = slots.last().and_then(|&slot| self.best(slot));
         if let Some(last) = last.map(|path| path.attr) {
-            for _ in 0..limits::MAX_FLUSH_EXCESS_DESTINATIONS {
+            for _ in 0..limits::MAX_EXCESS_DESTINATIONS {
                 let Some(&slot) = self.dirty.front() else {
                     break;
                 };

@@ -23,7 +23,9 @@ use super::bits::BitSet;
 use super::config::{FamilySession, RibSession};
 use super::encode;
 use super::export::Advertisement;
-use super::limits::{CHUNK_BYTES, MAX_BATCH_DESTINATIONS, MAX_READY_BYTES};
+use super::limits::{
+    CHUNK_BYTES, MAX_BATCH_DESTINATIONS, MAX_EXCESS_DESTINATIONS, MAX_READY_BYTES,
+};
 use super::source::Sources;
 use super::table::{SourceId, Table};
 use crate::types::{AddressFamily, PeerId};
@@ -581,24 +583,27 @@ impl CatchUp {
             encode::refresh_marker(&mut out, A::FAMILY, RefreshKind::Begin);
             self.ready.push_back(out.freeze());
         }
-        let mut items = Vec::new();
-        while items.len() < MAX_BATCH_DESTINATIONS {
-            let Some(slot) = self.pending.next_from(self.cursor) else {
-                break;
-            };
-            self.cursor = slot + 1;
-            self.pending.remove(slot);
+        let mut items: Vec<(Advertisement, u32)> = Vec::new();
+        while let Some(slot) = self.pending.next_from(self.cursor) {
             let new = advertised
                 .get(slot as usize)
                 .copied()
                 .unwrap_or(Advertisement::NONE);
+            // A batch ends where the attributes change, so that it tears no UPDATE apart.
+            let excess = items.len().checked_sub(MAX_BATCH_DESTINATIONS);
+            let together = items.last().is_some_and(|&(last, _)| last == new);
+            if excess.is_some_and(|excess| excess >= MAX_EXCESS_DESTINATIONS || !together) {
+                break;
+            }
+            self.cursor = slot + 1;
+            self.pending.remove(slot);
             if !new.is_none() && writing.sources.peer(new.source) != Some(peer) {
                 items.push((new, slot));
             } else if self.sent.contains(slot) {
                 items.push((Advertisement::NONE, slot));
             }
         }
-        let mut full = items.len() == MAX_BATCH_DESTINATIONS;
+        let mut full = items.len() >= MAX_BATCH_DESTINATIONS;
         items.sort_by_key(|&(advertisement, _)| advertisement);
         let (mut out, mut prefixes) = (BytesMut::new(), Vec::new());
         let (mut writer, mut written) = (encode::writer(session), 0);

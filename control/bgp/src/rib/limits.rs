@@ -12,9 +12,9 @@ pub(super) const CHUNK_BYTES: usize = 64 << 10;
 /// Destinations of one batch of exports or of a table dump: what is grouped by attributes and encoded at once.
 pub(super) const MAX_BATCH_DESTINATIONS: usize = 16 << 10;
 
-/// Destinations by which a flush may exceed its budget to keep routes with the same attributes together: a little more
-/// than the /24s that fit a 4096-byte UPDATE.
-pub(super) const MAX_FLUSH_EXCESS_DESTINATIONS: usize = 1024;
+/// Destinations by which a flush or batch may exceed its size to keep routes with the same attributes together: a little
+/// more than the /24s that fit a 4096-byte UPDATE.
+pub(super) const MAX_EXCESS_DESTINATIONS: usize = 1024;
 
 /// What is encoded ahead for a member that catches up.
 pub(super) const MAX_READY_BYTES: usize = 256 << 10;

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
-use support::peer::Implementation;
+use support::peer::{Implementation, Origin};
 use support::{Lab, wait_until};
 
-use crate::pair::{LIMIT, OURS, Plan, THEIRS, THEM, US, with_every_peer};
+use crate::pair::{
+    LIMIT, OUR_ASN, OURS, Plan, THEIRS, THEM, THIRD_ASN, THIRD_LINK, THIRD_PREFIX, US,
+    with_every_peer,
+};
 
 with_every_peer!(
     md5_protects_a_session,
@@ -18,6 +21,12 @@ with_every_peer!(
     more_prefixes_than_allowed_end_the_session,
     the_peers_shutdown_is_told,
     our_shutdown_is_told,
+    a_restarting_peer_keeps_its_routes,
+    we_keep_our_routes_over_a_restart,
+    we_reflect_between_clients,
+    communities_pass_through_us,
+    what_shall_not_be_exported_stays,
+    long_messages_go_where_they_were_agreed,
 );
 
 fn md5_protects_a_session(lab: &Lab, implementation: Implementation) -> Result<()> {
@@ -218,6 +227,159 @@ fn our_shutdown_is_told(lab: &Lab, implementation: Implementation) -> Result<()>
     pair.us.ask(["bgp", "neighbor", "enable", THEM[0]])?;
     pair.us.wait_established(LIMIT)?;
     pair.them.wait_route(OURS[0], LIMIT).map(drop)
+}
+
+fn a_restarting_peer_keeps_its_routes(lab: &Lab, implementation: Implementation) -> Result<()> {
+    let mut pair = Plan::new()
+        .sessions(|n| n.graceful_restart = true)
+        .establish(lab, implementation)?;
+    pair.wait_exchanged()?;
+    let restarts = offers_restart(&pair.us.neighbor(THEM[0])?);
+    pair.them.kill()?;
+    if !restarts {
+        ensure!(
+            implementation == Implementation::OpenBgpd,
+            "{}",
+            pair.us.neighbor(THEM[0])?
+        );
+        return pair.us.wait_no_route(THEIRS[0], LIMIT);
+    }
+    for prefix in THEIRS {
+        wait_until("the route to be stale", LIMIT, || {
+            let path = pair.us.wait_route(prefix, Duration::ZERO)?;
+            ensure!(path["stale"] == true, "{path}");
+            Ok(())
+        })?;
+    }
+    pair.them.restart()?;
+    pair.us.wait_established(LIMIT)?;
+    for prefix in THEIRS {
+        wait_until("the route to be fresh", LIMIT, || {
+            let path = pair.us.wait_route(prefix, Duration::ZERO)?;
+            ensure!(path["stale"] == false, "{path}");
+            Ok(())
+        })?;
+    }
+    pair.wait_exchanged()
+}
+
+/// Whether the peer said in its OPEN that routes of a family may be kept.
+fn offers_restart(neighbor: &Value) -> bool {
+    neighbor["negotiated"]["gracefulRestart"]
+        .as_array()
+        .is_some_and(|families| !families.is_empty())
+}
+
+fn we_keep_our_routes_over_a_restart(lab: &Lab, implementation: Implementation) -> Result<()> {
+    let mut pair = Plan::new()
+        .sessions(|n| n.graceful_restart = true)
+        .establish(lab, implementation)?;
+    pair.wait_exchanged()?;
+    pair.us.kill()?;
+    wait_until("the peer to notice", LIMIT, || {
+        ensure!(!pair.them.session(US[0])?.established, "not yet");
+        Ok(())
+    })?;
+    if implementation != Implementation::ExaBgp {
+        for prefix in OURS {
+            pair.them.wait_route(prefix, Duration::ZERO)?;
+        }
+    }
+    pair.us.restart()?;
+    pair.us.wait_established(LIMIT)?;
+    pair.them.wait_established(LIMIT)?;
+    pair.wait_exchanged()
+}
+
+fn we_reflect_between_clients(lab: &Lab, implementation: Implementation) -> Result<()> {
+    let mut plan = Plan::ibgp();
+    plan.us
+        .neighbors
+        .iter_mut()
+        .for_each(|n| n.reflector_client = true);
+    let (pair, third) =
+        plan.establish_with_third(lab, implementation, OUR_ASN, |n| n.reflector_client = true)?;
+    let reflected = third.wait_route(THEIRS[0], LIMIT)?;
+    // RFC 4456 8: who originated it, through which cluster; the next hop is as it was.
+    for part in [
+        "originator_id: 10.0.0.2",
+        "cluster_list: 10.0.0.1",
+        "next_hop: 10.0.0.2",
+    ] {
+        ensure!(reflected.contains(part), "no {part} in {reflected}");
+    }
+    let reflected = pair.them.wait_route(THIRD_PREFIX, LIMIT)?;
+    ensure!(reflected.contains(THIRD_LINK[1]), "{reflected}");
+    Ok(())
+}
+
+fn communities_pass_through_us(lab: &Lab, implementation: Implementation) -> Result<()> {
+    let mut plan = Plan::new();
+    for origin in &mut plan.them.originate {
+        origin.communities = vec![(65010, 100)];
+        origin.large_communities = vec![(65010, 1, 2)];
+        origin.route_targets = vec![(65010, 7)];
+    }
+    let (pair, third) = plan.establish_with_third(lab, implementation, THIRD_ASN, |_| {})?;
+    for prefix in THEIRS {
+        let path = pair.us.wait_route(prefix, LIMIT)?;
+        ensure!(path["communities"] == json!(["65010:100"]), "{path}");
+        ensure!(path["largeCommunities"] == json!(["65010:1:2"]), "{path}");
+        let extended = path["extendedCommunities"].to_string();
+        ensure!(extended.contains("65010:7"), "{path}");
+    }
+    let passed = third.wait_route(THEIRS[0], LIMIT)?;
+    for part in ["(65010,100)", "(65010, 1, 2)", "(rt, 65010, 7)"] {
+        ensure!(passed.contains(part), "no {part} in {passed}");
+    }
+    Ok(())
+}
+
+fn what_shall_not_be_exported_stays(lab: &Lab, implementation: Implementation) -> Result<()> {
+    const NO_EXPORT: (u16, u16) = (65535, 65281);
+    // Within the AS: towards another, FRR and OpenBGPD keep such a route to themselves.
+    let mut plan = Plan::ibgp();
+    plan.them.originate[0].communities = vec![NO_EXPORT];
+    let mut free = Origin::from("198.51.101.0/24");
+    free.communities = vec![(65010, 100)];
+    plan.them.originate.push(free);
+    let (pair, third) = plan.establish_with_third(lab, implementation, THIRD_ASN, |_| {})?;
+    pair.us.wait_route(THEIRS[0], LIMIT)?;
+    // The one that may go shows that the other had the time.
+    third.wait_route("198.51.101.0/24", LIMIT)?;
+    third.wait_no_route(THEIRS[0], Duration::ZERO)
+}
+
+/// Large communities of 12 bytes each that make a route longer than 4,096 bytes.
+const MANY: u32 = 400;
+
+fn long_messages_go_where_they_were_agreed(
+    lab: &Lab,
+    implementation: Implementation,
+) -> Result<()> {
+    let mut plan = Plan::new().sessions(|n| n.extended_messages = true);
+    let mut long = Origin::from("203.0.113.0/24");
+    long.large_communities = (0..MANY).map(|n| (65010, 1, n)).collect();
+    plan.us.originate.insert(0, long);
+    let mut pair = plan.establish(lab, implementation)?;
+    pair.wait_exchanged()?;
+    let neighbor = pair.us.neighbor(THEM[0])?;
+    let agreed = neighbor["negotiated"]["extendedMessages"] == true;
+    // GoBGP 3.10 and OpenBGPD 7.7 do not offer RFC 8654.
+    let offers = !matches!(
+        implementation,
+        Implementation::GoBgp | Implementation::OpenBgpd
+    );
+    ensure!(agreed == offers, "{neighbor}");
+    if agreed {
+        let route = pair.them.wait_route("203.0.113.0/24", LIMIT)?;
+        ensure!(route.contains(&(MANY - 1).to_string()), "{route}");
+    } else {
+        // What does not fit is not sent, and costs neither the other routes nor the session.
+        pair.them.wait_no_route("203.0.113.0/24", Duration::ZERO)?;
+        ensure!(pair.us.neighbor(THEM[0])?["flapCount"] == 0, "{neighbor}");
+    }
+    pair.them.check_running()
 }
 
 #[test]

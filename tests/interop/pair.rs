@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use support::Lab;
 use support::causeway::{Causeway, Config};
 use support::peer::{Implementation, Neighbor, Origin, Peer, Router};
+use support::{Lab, Node};
 
 /// A scenario's states are reached within this, on a busy machine too.
 pub(crate) const LIMIT: Duration = Duration::from_secs(40);
@@ -16,6 +16,7 @@ pub(crate) const US: [&str; 2] = ["10.0.0.1", "2001:db8::1"];
 pub(crate) const THEM: [&str; 2] = ["10.0.0.2", "2001:db8::2"];
 pub(crate) const OUR_ASN: u32 = 65000;
 pub(crate) const THEIR_ASN: u32 = 65001;
+pub(crate) const THIRD_ASN: u32 = 65002;
 
 /// Ours and another, connected.
 pub(crate) struct Pair {
@@ -87,11 +88,16 @@ impl Plan {
 
     /// Starts both and does not wait for sessions.
     pub(crate) fn start(self, lab: &Lab, implementation: Implementation) -> Result<Pair> {
-        let (node, their_node) = (lab.node("us")?, lab.node("them")?);
+        let node = lab.node("us")?;
+        self.start_on(lab, &node, implementation)
+    }
+
+    fn start_on(self, lab: &Lab, node: &Node, implementation: Implementation) -> Result<Pair> {
+        let their_node = lab.node("them")?;
         node.link("eth0", &their_node, "eth0")?;
         node.address("eth0", US.map(with_length))?;
         their_node.address("eth0", THEM.map(with_length))?;
-        let us = Causeway::start(&node, Config::speaker(self.us))?;
+        let us = Causeway::start(node, Config::speaker(self.us))?;
         let them = Peer::start(implementation, &their_node, self.them)?;
         Ok(Pair { us, them })
     }
@@ -102,6 +108,51 @@ impl Plan {
         pair.us.wait_established(LIMIT)?;
         pair.them.wait_established(LIMIT)?;
         Ok(pair)
+    }
+}
+
+/// Where a third router is, seen from us and seen by itself.
+pub(crate) const THIRD_LINK: [&str; 2] = ["10.0.3.1", "10.0.3.2"];
+pub(crate) const THIRD_PREFIX: &str = "203.0.113.0/24";
+
+impl Plan {
+    /// Starts both and BIRD on our other side, with one IPv4 session there, and waits until every session is
+    /// Established.
+    pub(crate) fn establish_with_third(
+        mut self,
+        lab: &Lab,
+        implementation: Implementation,
+        third_asn: u32,
+        change: impl Fn(&mut Neighbor),
+    ) -> Result<(Pair, Peer)> {
+        let ours = self.us.asn;
+        let [us, third] = THIRD_LINK;
+        let (mut to, mut from) = (
+            Neighbor::new(us, third, third_asn),
+            Neighbor::new(third, us, ours),
+        );
+        change(&mut to);
+        change(&mut from);
+        // What reflects is this side only.
+        from.reflector_client = false;
+        self.us = self.us.neighbor(to);
+
+        let (node, third_node) = (lab.node("us")?, lab.node("third")?);
+        node.link("third", &third_node, "eth0")?;
+        node.address("third", [with_length(us)])?;
+        third_node.address("eth0", [with_length(third)])?;
+        let mut peer = Peer::start(
+            Implementation::Bird,
+            &third_node,
+            Router::new(third_asn, [10, 0, 3, 2])
+                .originate(THIRD_PREFIX)
+                .neighbor(from),
+        )?;
+        let mut pair = self.start_on(lab, &node, implementation)?;
+        pair.us.wait_established(LIMIT)?;
+        pair.them.wait_established(LIMIT)?;
+        peer.wait_established(LIMIT)?;
+        Ok((pair, peer))
     }
 }
 

@@ -96,6 +96,8 @@ impl RawPeer {
             match self.stream.read(&mut buffer) {
                 Ok(0) => bail!("the connection was closed without a message"),
                 Ok(n) => self.pending.extend_from_slice(&buffer[..n]),
+                // With a time limit on the socket, a stop of the machine shows as this.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error)
                     if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
                 {

@@ -62,10 +62,12 @@ pub fn transfer(from: &Node, to: &Node, address: IpAddr, bytes: u64) -> Result<D
         let mut buffer = vec![0; 64 * 1024];
         let mut at = 0;
         loop {
-            let n = stream.read(&mut buffer)?;
-            if n == 0 {
-                break;
-            }
+            let n = match stream.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => n,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error.into()),
+            };
             for byte in &buffer[..n] {
                 ensure!(*byte == pattern(at), "byte {at} arrived damaged");
                 at += 1;

@@ -265,6 +265,7 @@ pub type Routes = BTreeMap<String, String>;
 
 /// A running router.
 pub struct Peer {
+    node: Node,
     implementation: Implementation,
     router: Router,
     daemon: Box<dyn Daemon>,
@@ -304,27 +305,30 @@ impl Peer {
             "{implementation} is not installed ({}); run `cargo xtask setup`",
             implementation.program()
         );
-        let daemon: Box<dyn Daemon> = match implementation {
-            Implementation::Frr => Box::new(frr::Frr::start(node, &router)?),
-            Implementation::Bird => Box::new(bird::Bird::start(node, &router)?),
-            Implementation::GoBgp => Box::new(gobgp::GoBgp::start(node, &router)?),
-            Implementation::OpenBgpd => Box::new(openbgpd::OpenBgpd::start(node, &router)?),
-            Implementation::ExaBgp => Box::new(exabgp::ExaBgp::start(node, &router)?),
-        };
+        let daemon = spawn(implementation, node, &router)?;
         let mut peer = Self {
+            node: node.clone(),
             implementation,
             router,
             daemon,
         };
-        wait_until(
-            &format!("{implementation} on {} to answer", node.name()),
-            START,
-            || {
-                peer.check_running()?;
-                peer.daemon.ready()
-            },
-        )?;
+        peer.wait_ready()?;
         Ok(peer)
+    }
+
+    fn wait_ready(&mut self) -> Result<()> {
+        let what = format!("{} on {} to answer", self.implementation, self.node.name());
+        wait_until(&what, START, || {
+            self.check_running()?;
+            self.daemon.ready()
+        })
+    }
+
+    /// Starts it again, as it is configured now, after it was [killed](Self::kill).
+    pub fn restart(&mut self) -> Result<()> {
+        self.kill()?;
+        self.daemon = spawn(self.implementation, &self.node, &self.router)?;
+        self.wait_ready()
     }
 
     /// Which one it is.
@@ -471,6 +475,16 @@ impl Peer {
                 )
             })
     }
+}
+
+fn spawn(implementation: Implementation, node: &Node, router: &Router) -> Result<Box<dyn Daemon>> {
+    Ok(match implementation {
+        Implementation::Frr => Box::new(frr::Frr::start(node, router)?),
+        Implementation::Bird => Box::new(bird::Bird::start(node, router)?),
+        Implementation::GoBgp => Box::new(gobgp::GoBgp::start(node, router)?),
+        Implementation::OpenBgpd => Box::new(openbgpd::OpenBgpd::start(node, router)?),
+        Implementation::ExaBgp => Box::new(exabgp::ExaBgp::start(node, router)?),
+    })
 }
 
 /// Makes `dir` in the node's own `/run`, owned by `owner`.

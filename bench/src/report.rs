@@ -33,7 +33,7 @@ pub(crate) struct Row {
     reference: String,
     /// Median of the reference's runs.
     reference_value: Option<f64>,
-    /// ours / `reference_value`.
+    /// ours / `reference_value`; null beside a reference of 0.
     ratio: Option<f64>,
     /// Upper limit on the ratio; null when the row is for information.
     goal: Option<f64>,
@@ -145,7 +145,8 @@ impl Report {
         let reference_median = reference_value.and_then(Samples::median);
         let ratio = our_median
             .zip(reference_median)
-            .map(|(ours, reference)| ours / reference);
+            .map(|(ours, reference)| ours / reference)
+            .filter(|ratio| ratio.is_finite());
         let goal = if binding {
             self.goals.limit(case, metric)
         } else {

@@ -37,12 +37,16 @@ impl Samples {
         Some(sorted[rank.saturating_sub(1).min(last)])
     }
 
-    /// (max − min) / median: 0 when all runs agree.
+    /// (max − min) / median: 0 when all runs agree, nothing when they don't and the median is 0.
     pub(crate) fn spread(&self) -> Option<f64> {
         let median = self.median()?;
         let sorted = self.sorted();
         let range = sorted.last()? - sorted.first()?;
-        Some(if range == 0.0 { 0.0 } else { range / median })
+        match (range, median) {
+            (0.0, _) => Some(0.0),
+            (_, 0.0) => None,
+            _ => Some(range / median),
+        }
     }
 
     fn sorted(&self) -> Vec<f64> {
@@ -71,6 +75,7 @@ mod tests {
     fn the_spread_is_the_range_over_the_median() {
         assert_eq!(samples(&[2.0, 1.0, 3.0]).spread(), Some(1.0));
         assert_eq!(samples(&[0.0, 0.0]).spread(), Some(0.0));
+        assert_eq!(samples(&[0.0, 0.0, 1.0]).spread(), None);
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! Packets between namespaces, end to end.
 //!
 //! `daemon`: our daemon with itself: sessions, reload, refused reloads, its end.
+//! `forwarding`: a client, the daemon, two ToRs and a server.
 //! `lab`: what the lab measures, over plain kernel forwarding, so that a figure below can be believed.
 //! `netlink`: what the kernel tells of links, addresses and neighbours, and how soon.
 
 mod daemon;
+mod forwarding;
 mod lab;
 mod netlink;

@@ -9,15 +9,16 @@
 //! Everything runs in network namespaces of its own. Both ToRs announce the server's prefixes to Causeway by eBGP, and
 //! reach each other over a link between them, so that a ToR whose link to Causeway is cut still finds the client.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail, ensure};
 use clap::ValueEnum;
-use support::causeway::{Causeway, Config, binary};
+use support::causeway::{Causeway, binary};
+use support::fabric::{CLIENTS, Fabric, PREFIXES, SERVERS, Tor};
 use support::forwarding::{group_of, kernel_forwarded, xdp_forwarded};
-use support::peer::{Implementation, Neighbor, Peer, Router};
+use support::peer::Implementation;
 use support::traffic::{ProbeReport, Probes, ping, transfer};
 use support::{Lab, Node, wait, wait_until};
 
@@ -49,11 +50,6 @@ enum Tors {
 
 /// Under this name a kept lab lives on.
 const KEPT: &str = "demo";
-
-const SERVER4: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10));
-const SERVER6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0x203, 0, 0, 0, 0, 0x10));
-const PREFIXES: [&str; 2] = ["203.0.113.0/24", "2001:db8:203::/48"];
-const CLIENTS: [&str; 2] = ["10.1.0.0/24", "fd00:1::/64"];
 
 /// Sessions and routes come up within this, on a busy machine too.
 const CONVERGED: Duration = Duration::from_secs(60);
@@ -205,40 +201,8 @@ impl Show {
     }
 }
 
-/// A ToR.
-enum Tor {
-    Real(Peer),
-    Ours(Box<Causeway>),
-}
-
-impl Tor {
-    fn name(&self) -> String {
-        match self {
-            Self::Real(peer) => peer.implementation().to_string(),
-            Self::Ours(_) => "causewayd".to_owned(),
-        }
-    }
-
-    fn wait_established(&mut self) -> Result<()> {
-        match self {
-            Self::Real(peer) => peer.wait_established(CONVERGED),
-            Self::Ours(causeway) => causeway.wait_established(CONVERGED),
-        }
-    }
-
-    fn wait_route(&self, prefix: &str) -> Result<()> {
-        match self {
-            Self::Real(peer) => peer.wait_route(prefix, CONVERGED).map(drop),
-            Self::Ours(causeway) => causeway.wait_route(prefix, CONVERGED).map(drop),
-        }
-    }
-}
-
 struct Demo {
-    client: Node,
-    router: Node,
-    server: Node,
-    tor_nodes: [Node; 2],
+    fabric: Fabric,
     causeway: Causeway,
     tors: [Tor; 2],
 }
@@ -246,35 +210,25 @@ struct Demo {
 impl Demo {
     fn start(lab: &Lab, kind: Tors, show: &mut Show) -> Result<Self> {
         show.say("making five nodes: client, router, tor1, tor2, server");
-        let [client, router, tor1, tor2, server] =
-            ["client", "router", "tor1", "tor2", "server"].map(|name| lab.node(name));
-        let (client, router, server) = (client?, router?, server?);
-        let tor_nodes = [tor1?, tor2?];
-        connect(&client, &router, &tor_nodes, &server)?;
-
-        let mut tors = Vec::new();
-        for (n, node) in tor_nodes.iter().enumerate() {
-            let tor = start_tor(kind, n + 1, node)?;
-            show.say(&format!(
-                "{} on {}",
-                version(&tor).unwrap_or_else(|_| tor.name()),
-                node.name()
-            ));
-            tors.push(tor);
-        }
-        let tors = <[Tor; 2]>::try_from(tors).map_err(|_| anyhow!("there are two ToRs"))?;
+        let fabric = Fabric::new(lab)?;
+        let start = |index: usize| -> Result<Tor> {
+            let implementation = match kind {
+                Tors::Real => Some([Implementation::Frr, Implementation::Bird][index]),
+                Tors::None => None,
+            };
+            let tor = fabric.start_tor(index, implementation, |_| {})?;
+            let version = version(&tor).unwrap_or_else(|_| tor.name());
+            show.say(&format!("{version} on {}", fabric.tors[index].name()));
+            Ok(tor)
+        };
+        let tors = [start(0)?, start(1)?];
         if kind == Tors::None {
             show.say("no other implementation takes part: --peers none");
         }
-
-        let config = Config::transit(gateway(), ["client", "tor1", "tor2"]);
-        let causeway = Causeway::start(&router, config)?;
+        let causeway = Causeway::start(&fabric.router, Fabric::gateway())?;
         show.say("causewayd on router, its XDP program on client, tor1 and tor2");
         Ok(Self {
-            client,
-            router,
-            server,
-            tor_nodes,
+            fabric,
             causeway,
             tors,
         })
@@ -291,7 +245,7 @@ impl Demo {
     fn sessions(&mut self, show: &mut Show) -> Result<()> {
         self.causeway.wait_established(CONVERGED)?;
         for tor in &mut self.tors {
-            tor.wait_established()?;
+            tor.wait_established(CONVERGED)?;
         }
         let names = self.tors.each_ref().map(Tor::name);
         show.row(
@@ -329,7 +283,7 @@ impl Demo {
         }
         for prefix in CLIENTS {
             for tor in &self.tors {
-                tor.wait_route(prefix)?;
+                tor.wait_route(prefix, CONVERGED)?;
             }
             show.row(&format!("{prefix} by BGP"), "on both ToRs", true);
         }
@@ -337,7 +291,7 @@ impl Demo {
     }
 
     fn groups(&self, show: &mut Show) -> Result<()> {
-        for server in [SERVER4, SERVER6] {
+        for server in SERVERS {
             let group = self.wait_members(server, 2)?;
             show.row(
                 &format!("map entry for {server}"),
@@ -353,7 +307,7 @@ impl Demo {
             &format!("a group of {members} for {server}"),
             CONVERGED,
             || {
-                let group = group_of(&self.router, server)?;
+                let group = group_of(&self.fabric.router, server)?;
                 ensure!(group.len() == members, "members {group:?}");
                 Ok(group)
             },
@@ -363,26 +317,31 @@ impl Demo {
     /// Pings and transfers, and the counters around them.
     fn crossing(&self, show: &mut Show) -> Result<()> {
         // The first packets resolve neighbours on the way.
-        for server in [SERVER4, SERVER6] {
+        for server in SERVERS {
             wait_until(&format!("an answer from {server}"), CONVERGED, || {
-                ensure!(ping(&self.client, server, 1)? == 1, "no answer");
+                ensure!(ping(&self.fabric.client, server, 1)? == 1, "no answer");
                 Ok(())
             })?;
         }
         let (xdp, kernel) = (
-            xdp_forwarded(&self.router)?,
-            kernel_forwarded(&self.router)?,
+            xdp_forwarded(&self.fabric.router)?,
+            kernel_forwarded(&self.fabric.router)?,
         );
-        for server in [SERVER4, SERVER6] {
-            let answered = ping(&self.client, server, PINGS)?;
+        for server in SERVERS {
+            let answered = ping(&self.fabric.client, server, PINGS)?;
             show.row(
                 &format!("ping {server}"),
                 format!("{answered} of {PINGS} answered"),
                 answered == PINGS,
             );
         }
-        for server in [SERVER4, SERVER6] {
-            let took = transfer(&self.client, &self.server, server, TRANSFER_BYTES)?;
+        for server in SERVERS {
+            let took = transfer(
+                &self.fabric.client,
+                &self.fabric.server,
+                server,
+                TRANSFER_BYTES,
+            )?;
             show.row(
                 &format!("TCP to {server}"),
                 format!(
@@ -393,8 +352,8 @@ impl Demo {
                 true,
             );
         }
-        let xdp = xdp_forwarded(&self.router)? - xdp;
-        let kernel = kernel_forwarded(&self.router)? - kernel;
+        let xdp = xdp_forwarded(&self.fabric.router)? - xdp;
+        let kernel = kernel_forwarded(&self.fabric.router)? - kernel;
         // Requests and answers in both families, and at least one full segment for each 1448 bytes.
         let least = u64::from(4 * PINGS) + 2 * TRANSFER_BYTES / 1448;
         show.row(
@@ -407,26 +366,31 @@ impl Demo {
 
     /// Cuts the first ToR's link under traffic, and mends it.
     fn cut(&self, show: &mut Show) -> Result<()> {
-        let tor = &self.tor_nodes[0];
+        let tor = &self.fabric.tors[0];
         show.say(&format!(
             "sending probes in {FLOWS} flows per family, one every {PROBE_EVERY:?}, and cutting the link of tor1"
         ));
-        let start = |server| Probes::start(&self.client, &self.server, server, FLOWS, PROBE_EVERY);
-        let probes = [start(SERVER4)?, start(SERVER6)?];
-        let carried = || -> Result<[u64; 2]> {
-            let [one, two] = self.tor_nodes.each_ref().map(forwarded);
-            Ok([one?, two?])
+        let start = |server| {
+            Probes::start(
+                &self.fabric.client,
+                &self.fabric.server,
+                server,
+                FLOWS,
+                PROBE_EVERY,
+            )
         };
-        let before = carried()?;
+        let [v4, v6] = SERVERS;
+        let probes = [start(v4)?, start(v6)?];
+        let before = self.fabric.carried()?;
         pause(BEFORE_CUT)?;
-        let after = carried()?;
+        let after = self.fabric.carried()?;
         let each = [after[0] - before[0], after[1] - before[1]];
         tor.ip(["link set router down"])?;
         let cut = Instant::now();
         let mut reaction = Vec::new();
-        for server in [SERVER4, SERVER6] {
+        for server in SERVERS {
             let members = wait_until("the group to shrink", CONVERGED, || {
-                let group = group_of(&self.router, server)?;
+                let group = group_of(&self.fabric.router, server)?;
                 ensure!(group.len() == 1, "members {group:?}");
                 Ok(group)
             });
@@ -448,7 +412,7 @@ impl Demo {
                 shrank.is_ok(),
             );
         }
-        for (server, probes) in [SERVER4, SERVER6].into_iter().zip(probes) {
+        for (server, probes) in SERVERS.into_iter().zip(probes) {
             let report = probes.finish()?;
             show.row(
                 &format!("traffic to {server}"),
@@ -456,7 +420,7 @@ impl Demo {
                 goes_on(&report),
             );
         }
-        let took = transfer(&self.client, &self.server, SERVER4, TRANSFER_BYTES)?;
+        let took = transfer(&self.fabric.client, &self.fabric.server, v4, TRANSFER_BYTES)?;
         show.row(
             "TCP after the cut",
             format!(
@@ -468,7 +432,7 @@ impl Demo {
         );
 
         tor.ip(["link set router up"])?;
-        for server in [SERVER4, SERVER6] {
+        for server in SERVERS {
             let group = self.wait_members(server, 2);
             show.row(
                 &format!("{server} after mending"),
@@ -484,7 +448,7 @@ impl Demo {
 
     fn what_to_try(&self) -> Result<()> {
         let enter = |node: &Node| format!("nsenter -t {} -n -m", node.holder());
-        let (router, client) = (enter(&self.router), enter(&self.client));
+        let (router, client) = (enter(&self.fabric.router), enter(&self.fabric.client));
         let causeway = binary("causeway")?;
         let causeway = causeway.display();
         println!("It goes on running. To try:");
@@ -493,8 +457,8 @@ impl Demo {
         println!("  {router} {causeway} bgp routes");
         println!("  {router} {causeway} route list");
         println!("  {router} bpftool map dump pinned /sys/fs/bpf/causeway/counters");
-        println!("  {client} ping {SERVER4}");
-        for (tor, node) in self.tors.iter().zip(&self.tor_nodes) {
+        println!("  {client} ping {}", SERVERS[0]);
+        for (tor, node) in self.tors.iter().zip(&self.fabric.tors) {
             let ask = match tor {
                 Tor::Real(peer) if peer.implementation() == Implementation::Frr => {
                     "vtysh -c 'show bgp summary'".to_owned()
@@ -506,8 +470,8 @@ impl Demo {
         }
         println!(
             "  {} ip link set router down     # cut {} again",
-            enter(&self.tor_nodes[0]),
-            self.tor_nodes[0].name()
+            enter(&self.fabric.tors[0]),
+            self.fabric.tors[0].name()
         );
         println!(
             "Configuration and logs: {}",
@@ -516,126 +480,6 @@ impl Demo {
         println!("To end it: cargo xtask demo --clean");
         Ok(())
     }
-}
-
-/// Links, addresses and the routes that no BGP carries.
-fn connect(client: &Node, router: &Node, tors: &[Node; 2], server: &Node) -> Result<()> {
-    client.link("eth0", router, "client")?;
-    client.address("eth0", ["10.1.0.10/24", "fd00:1::10/64"])?;
-    router.address("client", ["10.1.0.1/24", "fd00:1::1/64"])?;
-    client.ip([
-        "route add default via 10.1.0.1",
-        "-6 route add default via fd00:1::1",
-    ])?;
-    for (n, tor) in tors.iter().enumerate() {
-        let (n, name) = (n + 1, tor.name());
-        router.link(name, tor, "router")?;
-        router.address(
-            name,
-            [format!("10.0.{n}.1/24"), format!("fd00:0:{n}::1/64")],
-        )?;
-        tor.address(
-            "router",
-            [format!("10.0.{n}.2/24"), format!("fd00:0:{n}::2/64")],
-        )?;
-        tor.link("server", server, name)?;
-        tor.address(
-            "server",
-            [format!("10.2.{n}.1/24"), format!("fd00:2:{n}::1/64")],
-        )?;
-        server.address(
-            name,
-            [format!("10.2.{n}.2/24"), format!("fd00:2:{n}::2/64")],
-        )?;
-        tor.ip([
-            format!("route add {} via 10.2.{n}.2", PREFIXES[0]),
-            format!("-6 route add {} via fd00:2:{n}::2", PREFIXES[1]),
-        ])?;
-        tor.forwarding()?;
-    }
-    let [tor1, tor2] = tors;
-    tor1.link("tor2", tor2, "tor1")?;
-    tor1.address("tor2", ["10.3.0.1/24", "fd00:3::1/64"])?;
-    tor2.address("tor1", ["10.3.0.2/24", "fd00:3::2/64"])?;
-    // So that it is seen when the kernel forwards what XDP should have.
-    router.forwarding()?;
-    server.address("lo", [format!("{SERVER4}/32"), format!("{SERVER6}/128")])?;
-    server.sysctl("ipv4/fib_multipath_hash_policy", "1")?;
-    server.sysctl("ipv6/fib_multipath_hash_policy", "1")?;
-    server.ip([
-        "route add default nexthop via 10.2.1.1 dev tor1 nexthop via 10.2.2.1 dev tor2",
-        "-6 route add default nexthop via fd00:2:1::1 dev tor1 nexthop via fd00:2:2::1 dev tor2",
-    ])
-}
-
-fn gateway() -> Router {
-    let mut router = Router::new(65000, [10, 0, 0, 1]);
-    for prefix in CLIENTS {
-        router = router.originate(prefix);
-    }
-    for n in 1..=2 {
-        router = router
-            .neighbor(Neighbor::new(
-                &format!("10.0.{n}.1"),
-                &format!("10.0.{n}.2"),
-                65000 + n,
-            ))
-            .neighbor(Neighbor::new(
-                &format!("fd00:0:{n}::1"),
-                &format!("fd00:0:{n}::2"),
-                65000 + n,
-            ));
-    }
-    router
-}
-
-fn start_tor(kind: Tors, n: usize, node: &Node) -> Result<Tor> {
-    let other = 3 - n;
-    let asn = |n: usize| 65000 + if n == 1 { 1 } else { 2 };
-    let mut router = Router::new(asn(n), [10, 0, if n == 1 { 1 } else { 2 }, 2]).installing();
-    for prefix in PREFIXES {
-        router = router.originate(prefix);
-    }
-    let router = router
-        .neighbor(Neighbor::new(
-            &format!("10.0.{n}.2"),
-            &format!("10.0.{n}.1"),
-            65000,
-        ))
-        .neighbor(Neighbor::new(
-            &format!("fd00:0:{n}::2"),
-            &format!("fd00:0:{n}::1"),
-            65000,
-        ))
-        .neighbor(Neighbor::new(
-            &format!("10.3.0.{n}"),
-            &format!("10.3.0.{other}"),
-            asn(other),
-        ))
-        .neighbor(Neighbor::new(
-            &format!("fd00:3::{n}"),
-            &format!("fd00:3::{other}"),
-            asn(other),
-        ));
-    Ok(match (kind, n) {
-        (Tors::Real, 1) => Tor::Real(Peer::start(Implementation::Frr, node, router)?),
-        (Tors::Real, _) => Tor::Real(Peer::start(Implementation::Bird, node, router)?),
-        (Tors::None, _) => {
-            let uplinks = [
-                "router".to_owned(),
-                "server".to_owned(),
-                format!("tor{other}"),
-            ];
-            let config = Config::transit(router, uplinks);
-            Tor::Ours(Box::new(Causeway::start(node, config)?))
-        }
-    })
-}
-
-/// Packets that a ToR forwarded: FRR and BIRD by their kernel, ours by XDP.
-fn forwarded(tor: &Node) -> Result<u64> {
-    // Without our daemon there is no map to read.
-    Ok(kernel_forwarded(tor)? + xdp_forwarded(tor).unwrap_or(0))
 }
 
 /// What the ToR's program says of itself.

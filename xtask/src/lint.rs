@@ -34,6 +34,7 @@ pub(crate) fn checks() -> Result<Tally> {
         ("pure sources", pure_sources),
         ("versions pinned", pinned),
         ("every reason raised by a test", reasons_tested),
+        ("decisions numbered and listed", decisions),
         ("nothing left half done", finished),
     ];
     let mut total = Tally::default();
@@ -417,6 +418,37 @@ fn finished() -> Result<()> {
     Ok(())
 }
 
+fn decisions() -> Result<()> {
+    let dir = root().join("docs/decisions");
+    let index = fs::read_to_string(dir.join("README.md"))?;
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&dir)? {
+        names.extend(entry?.file_name().into_string().ok());
+    }
+    let found = misfiled(&names, &index);
+    if !found.is_empty() {
+        bail!("docs/decisions: {}", found.join("; "));
+    }
+    Ok(())
+}
+
+fn misfiled(names: &[String], index: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut numbers = BTreeSet::new();
+    for name in names {
+        let Some((number, _)) = name.split_once('-') else {
+            continue;
+        };
+        if !numbers.insert(number) {
+            found.push(format!("there are two {number}"));
+        }
+        if !index.contains(&format!("({name})")) {
+            found.push(format!("README.md does not list {name}"));
+        }
+    }
+    found
+}
+
 fn rust_files(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     if !dir.exists() {
@@ -540,5 +572,15 @@ mod tests {
         assert_eq!(unraised(&all), [""; 0]);
         let some = all.replace("Reason::NoRoute", "Reason::NoRouteX");
         assert_eq!(unraised(&some), ["Reason::NoRoute"]);
+    }
+
+    #[test]
+    fn a_decision_has_a_number_of_its_own_and_is_listed() {
+        let names = ["0001-a.md", "0001-b.md", "README.md"].map(str::to_owned);
+        assert_eq!(
+            misfiled(&names, "[0001](0001-a.md)"),
+            ["there are two 0001", "README.md does not list 0001-b.md"]
+        );
+        assert_eq!(misfiled(&names[..1], "[0001](0001-a.md)"), [""; 0]);
     }
 }

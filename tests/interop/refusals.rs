@@ -65,6 +65,41 @@ fn a_wrong_file_is_named_with_line_field_and_remedy() {
     });
 }
 
+/// `causeway config check` says before a start what the daemon would say then.
+#[test]
+fn a_wrong_file_is_found_without_a_daemon() {
+    Lab::test(|lab| {
+        let node = lab.node("us")?;
+        let dir = node.dir().join("config");
+        fs::create_dir_all(&dir)?;
+        let check = |yaml: &str| {
+            fs::write(dir.join("causeway.yaml"), yaml)?;
+            node.command(binary("causeway")?)
+                .args(["config", "check"])
+                .arg(&dir)
+                .output()
+                .map_err(anyhow::Error::from)
+        };
+        let right = check(&config().yaml())?;
+        ensure!(
+            right.status.success(),
+            "{}",
+            String::from_utf8_lossy(&right.stderr)
+        );
+        let wrong = check(&config().yaml().replace("role: transit", "role: transient"))?;
+        let said = format!(
+            "{}{}",
+            String::from_utf8_lossy(&wrong.stdout),
+            String::from_utf8_lossy(&wrong.stderr)
+        );
+        ensure!(!wrong.status.success(), "{said}");
+        for part in ["causeway.yaml", "role", "transit"] {
+            ensure!(said.contains(part), "it does not name {part}: {said}");
+        }
+        Ok(())
+    });
+}
+
 #[test]
 fn a_kind_that_is_not_known_is_refused_by_name() {
     Lab::test(|lab| {

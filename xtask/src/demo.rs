@@ -98,7 +98,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         }
         Err(error) => {
             show.table();
-            eprintln!("{}", lab.logs());
+            if !wait::interrupted() {
+                eprintln!("{}", lab.logs());
+            }
             if args.keep {
                 eprintln!("kept as it is; `cargo xtask demo --clean` removes it");
             }

@@ -3,6 +3,7 @@
 mod bench;
 mod build_ebpf;
 mod demo;
+mod fuzz;
 mod lint;
 mod load;
 mod setup;
@@ -38,6 +39,8 @@ enum Verb {
     Test(test::Args),
     /// Measure us and a reference side by side; the last line says how many goals are met
     Bench(bench::Args),
+    /// Search for inputs that break the decoders; needs nightly and cargo-fuzz
+    Fuzz(fuzz::Args),
     /// Check formatting, clippy, the rules between the rooms and that nothing is left half done
     Lint,
 }
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Verb::Unload(args) => load::unload(&args),
         Verb::Test(args) => test::run(args),
         Verb::Bench(args) => bench::run(args),
+        Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Lint => lint::run(),
     };
     report(outcome)

@@ -17,7 +17,6 @@ mod log;
 use core::pin::pin;
 use core::time::Duration;
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
@@ -36,6 +35,7 @@ use tokio::time::Instant;
 use crate::{host, limits};
 use connection::Connection;
 use listener::Listeners;
+use log::EventLog;
 
 /// Something that happened, for the speaker task.
 #[derive(Debug)]
@@ -171,7 +171,7 @@ pub(crate) struct SpeakerTask {
     lingering: JoinSet<()>,
     listeners: Listeners,
     forwarding: Box<dyn Forwarding>,
-    names: HashMap<PeerId, Arc<str>>,
+    log: EventLog,
     accepted: u64,
     desired: u64,
     programmed: u64,
@@ -212,7 +212,7 @@ pub(crate) fn start(
         lingering: JoinSet::new(),
         listeners,
         forwarding,
-        names: HashMap::new(),
+        log: EventLog::default(),
         accepted: 0,
         desired: 0,
         programmed: 0,
@@ -246,9 +246,7 @@ impl SpeakerTask {
 
     /// The name of a peer.
     pub(crate) fn peer_name(&self, peer: PeerId) -> String {
-        self.names
-            .get(&peer)
-            .map_or_else(|| format!("peer-{}", peer.0), |name| name.to_string())
+        self.log.name(peer)
     }
 
     async fn run(mut self) {
@@ -485,7 +483,7 @@ impl SpeakerTask {
             Output::NextHop(interest) => self.forwarding.track(interest),
             Output::Event(event) => {
                 self.settling |= matches!(event, SpeakerEvent::SelectionResumed { .. });
-                log::event(&mut self.names, &event);
+                self.log.write(&event);
             }
         }
     }

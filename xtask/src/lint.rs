@@ -148,6 +148,11 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
         "the API owns its types and has no behaviour",
     ),
     (
+        "causeway-config",
+        &["tokio", "aya", "kube", "causeway-bgp", "causeway-plan"],
+        "the CLI checks configuration with it, without a daemon",
+    ),
+    (
         "causeway-maps",
         &[
             "causeway-bgp",

@@ -39,6 +39,9 @@ enum Tier {
     Full,
 }
 
+/// Failed tests of a binary that are run once more; when more fail, it is not chance.
+const SECOND_CHANCES: usize = 5;
+
 /// A group of tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 enum Suite {
@@ -325,7 +328,40 @@ fn run_suite(suite: Suite, built: &Binaries, args: &Args) -> Result<Tally> {
     Ok(total)
 }
 
+/// Runs a binary. What fails where other programs' timing counts is run once more, alone; both outcomes are shown.
 fn run_binary(suite: Suite, binary: &Binary, args: &Args) -> Result<Tally> {
+    let words: Vec<String> = args
+        .filter
+        .iter()
+        .cloned()
+        .chain(suite.threads().map(|n| format!("--test-threads={n}")))
+        .collect();
+    let (mut tally, failed) = run_once(suite, binary, args.tier, &words)?;
+    if suite.threads().is_none() || failed.len() > SECOND_CHANCES {
+        return Ok(tally);
+    }
+    for test in failed {
+        note(format!("{suite}: {test} once more, alone"));
+        let words = ["--exact".to_owned(), test.clone()];
+        let (alone, _) = run_once(suite, binary, args.tier, &words)?;
+        if alone == Tally::one(true) {
+            note(format!(
+                "{suite}: flaky: {test} failed beside others and passed alone"
+            ));
+            tally.failed -= 1;
+            tally.passed += 1;
+        }
+    }
+    Ok(tally)
+}
+
+/// Runs the tests that `words` select; the result and the names of those that failed.
+fn run_once(
+    suite: Suite,
+    binary: &Binary,
+    tier: Tier,
+    words: &[String],
+) -> Result<(Tally, Vec<String>)> {
     let mut command = Command::new(&binary.file);
     command
         .current_dir(&binary.dir)
@@ -333,17 +369,14 @@ fn run_binary(suite: Suite, binary: &Binary, args: &Args) -> Result<Tally> {
         .env("CAUSEWAY_BIN_DIR", binaries())
         .env(
             "CAUSEWAY_TIER",
-            match args.tier {
+            match tier {
                 Tier::Ci => "ci",
                 Tier::Full => "full",
             },
         )
-        .args(&args.filter)
+        .args(words)
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
-    if let Some(threads) = suite.threads() {
-        command.arg(format!("--test-threads={threads}"));
-    }
     let mut child = command
         .spawn()
         .with_context(|| format!("cannot start {}", binary.file.display()))?;
@@ -352,22 +385,23 @@ fn run_binary(suite: Suite, binary: &Binary, args: &Args) -> Result<Tally> {
     let reader = std::thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
             println!("{line}");
-            if let Some(tally) = result_line(&line) {
-                // The receiver is gone only when this process is ending.
-                let _ = sender.send(tally);
-            }
+            // The receiver is gone only when this process is ending.
+            let _ = sender.send(line);
         }
     });
-    let succeeded = wait(&mut child, suite.limit(args.tier))?;
+    let succeeded = wait(&mut child, suite.limit(tier))?;
     if succeeded.is_some() {
         // A test that was stopped may have left children holding the pipe open; don't wait for them.
         let _ = reader.join();
     }
-    let mut tally = lines.try_iter().fold(None, |sum: Option<Tally>, tally| {
-        let mut sum = sum.unwrap_or_default();
-        sum.add(tally);
-        Some(sum)
-    });
+    let mut tally: Option<Tally> = None;
+    let mut failed = Vec::new();
+    for line in lines.try_iter() {
+        if let Some(result) = result_line(&line) {
+            tally.get_or_insert_default().add(result);
+        }
+        failed.extend(failed_test(&line).map(str::to_owned));
+    }
     if succeeded != Some(true) && tally.is_none_or(|tally| tally.failed == 0) {
         eprintln!(
             "error: {} ended without saying which test failed",
@@ -375,7 +409,8 @@ fn run_binary(suite: Suite, binary: &Binary, args: &Args) -> Result<Tally> {
         );
         tally.get_or_insert_default().failed += 1;
     }
-    tally.with_context(|| format!("{} printed no result", binary.name))
+    let tally = tally.with_context(|| format!("{} printed no result", binary.name))?;
+    Ok((tally, failed))
 }
 
 /// Whether `child` succeeded; `None` when it had to be stopped.
@@ -393,6 +428,11 @@ fn wait(child: &mut Child, limit: Duration) -> Result<Option<bool>> {
         }
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// Reads libtest's `test wire::open ... FAILED`.
+fn failed_test(line: &str) -> Option<&str> {
+    line.strip_prefix("test ")?.strip_suffix(" ... FAILED")
 }
 
 /// Reads libtest's `test result: ok. 3 passed; 0 failed; …`.
@@ -424,6 +464,11 @@ mod tests {
             })
         );
         assert_eq!(result_line("test wire::open ... ok"), None);
+        assert_eq!(
+            failed_test("test wire::open ... FAILED"),
+            Some("wire::open")
+        );
+        assert_eq!(failed_test("test wire::open ... ok"), None);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
+use support::capture::Capture;
 use support::peer::{Implementation, Origin};
 use support::{Lab, wait_until};
 
@@ -380,6 +381,36 @@ fn long_messages_go_where_they_were_agreed(
         ensure!(pair.us.neighbor(THEM[0])?["flapCount"] == 0, "{neighbor}");
     }
     pair.them.check_running()
+}
+
+/// RFC 5082 3: sent with 255, so that the peer can tell that we are next door. And network control (class selector 6,
+/// 0xc0 in the old octet), so that a full link drops it last. Whoever connects, from the first packet on.
+#[test]
+fn what_we_send_carries_cs6_and_with_gtsm_ttl_255() {
+    for we_wait in [false, true] {
+        Lab::test(|lab| {
+            let mut plan = Plan::new().sessions(|n| n.ttl_security = true);
+            for (router, waits) in [(&mut plan.us, we_wait), (&mut plan.them, !we_wait)] {
+                router.neighbors.iter_mut().for_each(|n| n.passive = waits);
+            }
+            let mut pair = plan.start(lab, Implementation::Bird)?;
+            let capture = Capture::start(pair.us.node(), "eth0", "tcp port 179")?;
+            pair.us.wait_established(LIMIT)?;
+            pair.us.ask(["bgp", "neighbor", "reset", THEM[0]])?;
+            let ours = format!(") {}.", US[0]);
+            capture.wait_packet(&[&ours, "Open Message"], LIMIT)?;
+            let sent: Vec<_> = capture
+                .finish()?
+                .into_iter()
+                .filter(|packet| packet.contains(&ours))
+                .collect();
+            for packet in &sent {
+                ensure!(packet.contains("ttl 255"), "{packet}");
+                ensure!(packet.contains("tos 0xc0"), "{packet}");
+            }
+            Ok(())
+        });
+    }
 }
 
 #[test]

@@ -183,16 +183,10 @@ fn advertisement(origin: &Origin) -> String {
         "    - advertisementType: Prefix\n      prefixes: [\"{}\"]\n",
         origin.prefix
     );
-    let standard: Vec<_> = origin
-        .communities
-        .iter()
-        .map(|(asn, value)| format!("\"{asn}:{value}\""))
-        .collect();
-    let large: Vec<_> = origin
-        .large_communities
-        .iter()
-        .map(|(asn, a, b)| format!("\"{asn}:{a}:{b}\""))
-        .collect();
+    let quoted = |values: Vec<String>| -> Vec<String> {
+        values.iter().map(|value| format!("\"{value}\"")).collect()
+    };
+    let (standard, large) = (quoted(origin.standard()), quoted(origin.large()));
     if !standard.is_empty() || !large.is_empty() {
         let _ = writeln!(
             text,

@@ -135,21 +135,11 @@ impl Daemon for ExaBgp {
     }
 
     fn originate(&mut self, router: &Router, before: &Router) -> Result<()> {
-        let has = |router: &Router, prefix: &str| {
-            router
-                .originate
-                .iter()
-                .any(|origin| origin.prefix == prefix)
-        };
-        for origin in &before.originate {
-            if !has(router, &origin.prefix) {
-                self.tell_all("withdraw", router, origin)?;
-            }
+        for origin in before.origins_beyond(router) {
+            self.tell_all("withdraw", router, origin)?;
         }
-        for origin in &router.originate {
-            if !has(before, &origin.prefix) {
-                self.tell_all("announce", router, origin)?;
-            }
+        for origin in router.origins_beyond(before) {
+            self.tell_all("announce", router, origin)?;
         }
         Ok(())
     }
@@ -261,34 +251,19 @@ fn route(origin: &Origin, neighbor: &Neighbor) -> String {
         _ => "self".to_owned(),
     };
     let mut text = format!("route {} next-hop {next_hop}", origin.prefix);
-    let mut list = |word: &str, values: Vec<String>| {
+    let targets = origin
+        .targets()
+        .iter()
+        .map(|target| format!("target:{target}"))
+        .collect();
+    for (word, values) in [
+        ("community", origin.standard()),
+        ("large-community", origin.large()),
+        ("extended-community", targets),
+    ] {
         if !values.is_empty() {
             let _ = write!(text, " {word} [ {} ]", values.join(" "));
         }
-    };
-    list(
-        "community",
-        origin
-            .communities
-            .iter()
-            .map(|(asn, value)| format!("{asn}:{value}"))
-            .collect(),
-    );
-    list(
-        "large-community",
-        origin
-            .large_communities
-            .iter()
-            .map(|(asn, a, b)| format!("{asn}:{a}:{b}"))
-            .collect(),
-    );
-    list(
-        "extended-community",
-        origin
-            .route_targets
-            .iter()
-            .map(|(asn, value)| format!("target:{asn}:{value}"))
-            .collect(),
-    );
+    }
     text
 }

@@ -119,24 +119,14 @@ impl Daemon for Frr {
         lines.push(format!("router bgp {}", self.asn));
         for family in Family::BOTH {
             lines.push(format!("address-family {} unicast", family.word()));
-            let prefixes = |router: &Router| -> Vec<String> {
-                router
-                    .origins(family)
-                    .map(|origin| origin.prefix.clone())
-                    .collect()
-            };
-            let (old, new) = (prefixes(before), prefixes(router));
+            let ours = |origin: &&Origin| Family::of(&origin.prefix) == family;
             lines.extend(
-                old.iter()
-                    .filter(|prefix| !new.contains(prefix))
-                    .map(|prefix| format!("no network {prefix}")),
+                before
+                    .origins_beyond(router)
+                    .filter(ours)
+                    .map(|origin| format!("no network {}", origin.prefix)),
             );
-            lines.extend(
-                router
-                    .origins(family)
-                    .filter(|origin| !old.contains(&origin.prefix))
-                    .map(network),
-            );
+            lines.extend(router.origins_beyond(before).filter(ours).map(network));
             lines.push("exit-address-family".to_owned());
         }
         self.configure(lines)
@@ -242,31 +232,15 @@ fn network(origin: &Origin) -> String {
 }
 
 fn route_map(origin: &Origin) -> Vec<String> {
-    let mut sets = Vec::new();
-    if !origin.communities.is_empty() {
-        let list: Vec<_> = origin
-            .communities
-            .iter()
-            .map(|(asn, value)| format!("{asn}:{value}"))
-            .collect();
-        sets.push(format!("set community {}", list.join(" ")));
-    }
-    if !origin.large_communities.is_empty() {
-        let list: Vec<_> = origin
-            .large_communities
-            .iter()
-            .map(|(asn, a, b)| format!("{asn}:{a}:{b}"))
-            .collect();
-        sets.push(format!("set large-community {}", list.join(" ")));
-    }
-    if !origin.route_targets.is_empty() {
-        let list: Vec<_> = origin
-            .route_targets
-            .iter()
-            .map(|(asn, value)| format!("{asn}:{value}"))
-            .collect();
-        sets.push(format!("set extcommunity rt {}", list.join(" ")));
-    }
+    let mut sets: Vec<_> = [
+        ("community", origin.standard()),
+        ("large-community", origin.large()),
+        ("extcommunity rt", origin.targets()),
+    ]
+    .into_iter()
+    .filter(|(_, values)| !values.is_empty())
+    .map(|(what, values)| format!("set {what} {}", values.join(" ")))
+    .collect();
     if sets.is_empty() {
         return sets;
     }

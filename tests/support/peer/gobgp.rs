@@ -59,29 +59,14 @@ impl GoBgp {
             origin.prefix,
             self.next_hop(family)
         );
-        let mut list = |word: &str, values: Vec<String>| {
+        for (word, values) in [
+            ("community", origin.standard()),
+            ("large-community", origin.large()),
+            ("rt", origin.targets()),
+        ] {
             if !values.is_empty() {
                 let _ = write!(words, " {word} {}", values.join(","));
             }
-        };
-        list(
-            "community",
-            origin
-                .communities
-                .iter()
-                .map(|(asn, value)| format!("{asn}:{value}"))
-                .collect(),
-        );
-        list(
-            "large-community",
-            origin
-                .large_communities
-                .iter()
-                .map(|(asn, a, b)| format!("{asn}:{a}:{b}"))
-                .collect(),
-        );
-        for (asn, value) in &origin.route_targets {
-            let _ = write!(words, " rt {asn}:{value}");
         }
         self.ask(&words).map(drop)
     }
@@ -133,22 +118,12 @@ impl Daemon for GoBgp {
     }
 
     fn originate(&mut self, router: &Router, before: &Router) -> Result<()> {
-        let has = |router: &Router, prefix: &str| {
-            router
-                .originate
-                .iter()
-                .any(|origin| origin.prefix == prefix)
-        };
-        for origin in &before.originate {
-            if !has(router, &origin.prefix) {
-                let family = Family::of(&origin.prefix).word();
-                self.ask(&format!("global rib -a {family} del {}", origin.prefix))?;
-            }
+        for origin in before.origins_beyond(router) {
+            let family = Family::of(&origin.prefix).word();
+            self.ask(&format!("global rib -a {family} del {}", origin.prefix))?;
         }
-        for origin in &router.originate {
-            if !has(before, &origin.prefix) {
-                self.add(origin)?;
-            }
+        for origin in router.origins_beyond(before) {
+            self.add(origin)?;
         }
         self.router = router.clone();
         Ok(())

@@ -157,6 +157,16 @@ impl Router {
         self
     }
 
+    /// What is originated here and not in `other`, by prefix.
+    fn origins_beyond<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a Origin> {
+        self.originate.iter().filter(|origin| {
+            !other
+                .originate
+                .iter()
+                .any(|same| same.prefix == origin.prefix)
+        })
+    }
+
     fn origins(&self, family: Family) -> impl Iterator<Item = &Origin> {
         self.originate
             .iter()
@@ -175,6 +185,26 @@ pub struct Origin {
     pub large_communities: Vec<(u32, u32, u32)>,
     /// RFC 4360 route targets, as (AS, value).
     pub route_targets: Vec<(u16, u32)>,
+}
+
+impl Origin {
+    /// RFC 1997 communities as `ASN:VALUE`.
+    pub(crate) fn standard(&self) -> Vec<String> {
+        let one = |(asn, value): &(u16, u16)| format!("{asn}:{value}");
+        self.communities.iter().map(one).collect()
+    }
+
+    /// RFC 8092 communities as `GLOBAL:LOCAL:LOCAL`.
+    pub(crate) fn large(&self) -> Vec<String> {
+        let one = |(asn, a, b): &(u32, u32, u32)| format!("{asn}:{a}:{b}");
+        self.large_communities.iter().map(one).collect()
+    }
+
+    /// Route targets as `ASN:VALUE`.
+    fn targets(&self) -> Vec<String> {
+        let one = |(asn, value): &(u16, u32)| format!("{asn}:{value}");
+        self.route_targets.iter().map(one).collect()
+    }
 }
 
 impl From<&str> for Origin {

@@ -158,16 +158,18 @@ fn config(router: &Router) -> String {
 }
 
 fn sets(origin: &Origin) -> String {
-    let mut sets = Vec::new();
-    for (asn, value) in &origin.communities {
-        sets.push(format!("community {asn}:{value}"));
-    }
-    for (asn, a, b) in &origin.large_communities {
-        sets.push(format!("large-community {asn}:{a}:{b}"));
-    }
-    for (asn, value) in &origin.route_targets {
-        sets.push(format!("ext-community rt {asn}:{value}"));
-    }
+    let sets: Vec<_> = [
+        ("community", origin.standard()),
+        ("large-community", origin.large()),
+        ("ext-community rt", origin.targets()),
+    ]
+    .into_iter()
+    .flat_map(|(what, values)| {
+        values
+            .into_iter()
+            .map(move |value| format!("{what} {value}"))
+    })
+    .collect();
     if sets.is_empty() {
         String::new()
     } else {

@@ -303,6 +303,54 @@ fn play(stage: &Stage, n: usize, case: &Case) -> Result<()> {
     })
 }
 
+/// RFC 4271 6.8: of two connections the one stays that the router with the higher identifier opened.
+#[test]
+fn a_collision_is_decided_by_the_identifiers() {
+    for (theirs, ours_stays) in [([9, 0, 0, 1], true), ([11, 0, 0, 1], false)] {
+        Lab::test(|lab| {
+            let mut stage = stage(lab, 0)?;
+            let address = address_of(0);
+            stage.hostile.address("eth0", [format!("{address}/24")])?;
+            // It listens before we know of it, so that our first attempt finds it.
+            let node = stage.hostile.clone();
+            let ours = std::thread::spawn(move || RawPeer::accept(&node, address));
+            let mut config = stage.us.config().clone();
+            config.router = config.router.neighbor(Neighbor::new(
+                &US.to_string(),
+                &address.to_string(),
+                asn_of(0),
+            ));
+            stage.us.reconfigure(config)?;
+            let mut ours = ours.join().expect("accepting does not panic")?;
+            let open = OpenFields::new(asn_of(0), theirs).encode();
+
+            let first = ours.read()?;
+            ensure!(first.kind == raw::OPEN, "{first:?}");
+            ours.send(&open)?;
+            let next = ours.read()?;
+            ensure!(next.kind == raw::KEEPALIVE, "{next:?}");
+            // Ours is in OpenConfirm; now theirs.
+            let mut theirs = RawPeer::connect_and_open(&stage.hostile, address, US, &open)?;
+
+            let (loser, winner) = if ours_stays {
+                (&mut theirs, &mut ours)
+            } else {
+                (&mut ours, &mut theirs)
+            };
+            let (code, subcode, _) = loser.notification()?;
+            ensure!((code, subcode) == (6, 7), "NOTIFICATION {code}/{subcode}");
+            winner.send(&raw::keepalive())?;
+            let address = address.to_string();
+            wait_until("the session", LIMIT, || {
+                let session = stage.us.session(&address)?;
+                ensure!(session.established, "{}", session.text);
+                Ok(())
+            })?;
+            stage.bystander_is_unaffected()
+        });
+    }
+}
+
 /// RFC 7606: what is wrong with one route costs that route, not the session.
 #[test]
 fn a_malformed_attribute_costs_the_route_only() {

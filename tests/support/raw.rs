@@ -1,7 +1,7 @@
 //! BGP byte by byte: a peer that can say anything, for what no real router would say.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -45,14 +45,28 @@ impl RawPeer {
     pub fn connect(node: &Node, from: Ipv4Addr, address: Ipv4Addr) -> Result<Self> {
         let target = SocketAddrV4::new(address, 179);
         wait_until(&format!("{target} to accept"), PATIENCE, || {
-            let stream = node.enter(|| connect_from(from, target))??;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            stream.set_write_timeout(Some(PATIENCE))?;
-            stream.set_nodelay(true)?;
-            Ok(Self {
-                stream,
-                pending: Vec::new(),
-            })
+            Self::over(node.enter(|| connect_from(from, target))??)
+        })
+    }
+
+    /// Waits on port 179 of an address of `node` for the router to connect.
+    pub fn accept(node: &Node, address: Ipv4Addr) -> Result<Self> {
+        let listener = node.enter(|| TcpListener::bind((address, 179)))??;
+        listener.set_nonblocking(true)?;
+        wait_until(&format!("a connection to {address}"), PATIENCE, || {
+            let (stream, _) = listener.accept()?;
+            stream.set_nonblocking(false)?;
+            Self::over(stream)
+        })
+    }
+
+    fn over(stream: TcpStream) -> Result<Self> {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            stream,
+            pending: Vec::new(),
         })
     }
 

@@ -21,6 +21,7 @@ use crate::wire::encode_notification;
 #[derive(Debug, Default)]
 pub(super) struct Admission {
     total: u64,
+    by_reason: [u64; RefuseReason::ALL.len()],
     recent: VecDeque<(Time, SocketAddr, RefuseReason)>,
     /// Refusals told in the second that began then.
     told: (Time, u32),
@@ -37,6 +38,7 @@ impl Admission {
         reason: RefuseReason,
     ) -> Option<SpeakerEvent> {
         self.total += 1;
+        self.by_reason[reason as usize] += 1;
         if self.recent.len() == limits::REFUSED_REMEMBERED {
             self.recent.pop_front();
         }
@@ -82,6 +84,10 @@ impl Speaker {
     pub fn refused(&self) -> RefusedView {
         RefusedView {
             total: self.admission.total,
+            by_reason: RefuseReason::ALL
+                .into_iter()
+                .zip(self.admission.by_reason)
+                .collect(),
             recent: self.admission.recent.iter().copied().collect(),
         }
     }

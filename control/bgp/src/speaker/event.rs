@@ -163,6 +163,33 @@ pub enum RefuseReason {
     ShuttingDown,
 }
 
+impl RefuseReason {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::UnknownPeer,
+        Self::DynamicLimit,
+        Self::AdminDown,
+        Self::IdleHold,
+        Self::WrongLocalAddress,
+        Self::Duplicate,
+        Self::ShuttingDown,
+    ];
+
+    /// A word for it, for metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::UnknownPeer => "unknown-peer",
+            Self::DynamicLimit => "dynamic-limit",
+            Self::AdminDown => "admin-down",
+            Self::IdleHold => "idle-hold",
+            Self::WrongLocalAddress => "wrong-local-address",
+            Self::Duplicate => "duplicate",
+            Self::ShuttingDown => "shutting-down",
+        }
+    }
+}
+
 impl fmt::Display for RefuseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

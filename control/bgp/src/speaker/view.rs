@@ -156,6 +156,8 @@ pub struct TimersView {
 pub struct RefusedView {
     /// How many.
     pub total: u64,
+    /// The same by reason, each reason once.
+    pub by_reason: Vec<(RefuseReason, u64)>,
     /// The last ones, newest last.
     pub recent: Vec<(Time, SocketAddr, RefuseReason)>,
 }

@@ -141,13 +141,12 @@ fn bgp(text: &mut Text, task: &SpeakerTask) {
     text.family(
         "causeway_bgp_refused_connections_total",
         "counter",
-        "Connections refused.",
+        "Connections refused, by reason.",
     );
-    text.sample(
-        "causeway_bgp_refused_connections_total",
-        &[],
-        task.speaker().refused().total,
-    );
+    for (reason, refused) in task.speaker().refused().by_reason {
+        let labels = [("reason", reason.name())];
+        text.sample("causeway_bgp_refused_connections_total", &labels, refused);
+    }
     let (desired, programmed) = task.generations();
     text.family(
         "causeway_dataplane_generation",

@@ -127,6 +127,12 @@ fn strangers_are_refused_counted_and_told_in_bounded_numbers() {
     }
     let refused = driver.speaker.refused();
     assert_eq!(refused.total, 256);
+    assert!(
+        refused
+            .by_reason
+            .contains(&(RefuseReason::UnknownPeer, 256))
+    );
+    assert_eq!(refused.by_reason.iter().map(|(_, n)| n).sum::<u64>(), 256);
     assert_eq!(refused.recent.len(), 64);
     assert_eq!(refused.recent[63].2, RefuseReason::UnknownPeer);
     assert_eq!(driver.events().len(), 10, "of 256 within one second");

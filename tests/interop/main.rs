@@ -1,12 +1,13 @@
 //! Sessions with real routers, in namespaces. `matrix.md` says which peer is tested with which feature.
 //!
 //! `lab`: the routers among themselves, so that a failure below is not the lab's. `sessions` and `features`: one
-//! scenario each for every peer. `hostile`: a peer that breaks the rules, byte by byte. `refusals`: what the daemon
-//! says when it cannot start.
+//! scenario each for every peer. `hostile`: a peer that breaks the rules, byte by byte. `load`: a peer that asks for too
+//! much. `refusals`: what the daemon says when it cannot start.
 
 mod features;
 mod hostile;
 mod lab;
+mod load;
 mod pair;
 mod refusals;
 mod sessions;

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,6 +21,9 @@ const START: Duration = Duration::from_secs(30);
 
 /// How long the API may take to answer.
 const API_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where the daemon serves metrics, in its node.
+const METRICS: &str = "127.0.0.1:9179";
 
 /// Where the binaries under test are: beside this one, unless `CAUSEWAY_BIN_DIR` says otherwise.
 ///
@@ -135,13 +138,18 @@ fn quoted(address: IpAddr) -> String {
 }
 
 fn peer_config(n: usize, neighbor: &Neighbor) -> String {
+    let ours = &neighbor.ours;
+    let send_hold = ours.send_hold.map_or_else(String::new, |seconds| {
+        format!(", sendHoldTimeSeconds: {seconds}")
+    });
     let mut text = format!(
         "---\napiVersion: causeway.dev/v1alpha1\nkind: BGPPeerConfig\nmetadata: {{name: peer{n}}}\nspec:\n  \
          transport: {{localAddress: {}, passive: {}}}\n  \
-         timers: {{connectRetryTimeSeconds: 1, holdTimeSeconds: {}, idleHoldTimeMaxSeconds: 2}}\n",
+         timers: {{connectRetryTimeSeconds: 1, holdTimeSeconds: {}, idleHoldTimeMaxSeconds: {}{send_hold}}}\n",
         quoted(neighbor.local),
         neighbor.passive,
-        neighbor.hold_time
+        neighbor.hold_time,
+        ours.idle_hold_max,
     );
     let mut line = |words: &str| {
         let _ = writeln!(text, "  {words}");
@@ -166,7 +174,9 @@ fn peer_config(n: usize, neighbor: &Neighbor) -> String {
         line("    export: [everything]");
         line("    advertisements: {matchLabels: {announce: own}}");
         if let Some(limit) = neighbor.max_prefixes {
-            line(&format!("    maxPrefixes: {{limit: {limit}}}"));
+            let more = ours.max_prefixes.as_ref();
+            let more = more.map_or_else(String::new, |more| format!(", {more}"));
+            line(&format!("    maxPrefixes: {{limit: {limit}{more}}}"));
         }
     }
     if let Some(password) = &neighbor.password {
@@ -228,7 +238,8 @@ impl Causeway {
         command
             .arg("--config")
             .arg(directory)
-            .args(["--node-name", node.name()]);
+            .args(["--node-name", node.name()])
+            .args(["--metrics", METRICS]);
         if config.uplinks.is_empty() {
             command.args(["--dataplane", "none"]);
         }
@@ -289,6 +300,23 @@ impl Causeway {
             .with_context(|| format!("the API answered {answer:?}"))?;
         ensure!(head.starts_with("HTTP/1.1 200 "), "{path}: {head} {body}");
         serde_json::from_str(body).with_context(|| format!("the API answered {body:?}"))
+    }
+
+    /// A sample of its metrics: `metric("causeway_bgp_routes{family=\"ipv4-unicast\"}")`. What is not there is 0.
+    pub fn metric(&self, sample: &str) -> Result<u64> {
+        let mut stream = self.node.enter(|| TcpStream::connect(METRICS))??;
+        stream.set_read_timeout(Some(API_PATIENCE))?;
+        write!(
+            stream,
+            "GET /metrics HTTP/1.1\r\nHost: causeway\r\nConnection: close\r\n\r\n"
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        ensure!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        let value = answer
+            .lines()
+            .find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+        value.map_or(Ok(0), |value| Ok(value.parse()?))
     }
 
     /// Runs the CLI with `-o json`.

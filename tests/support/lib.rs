@@ -3,12 +3,14 @@
 //! A tour in the order of a test: a [`Lab`] makes [`Node`]s and links them; a [`Process`] runs in a node and dies with
 //! it; [`peer`] starts FRR, BIRD, GoBGP, OpenBGPD and ExaBGP from one [`peer::Router`] description and reads their
 //! state; [`causeway`] does the same for `causewayd` and asks it through the CLI; [`raw`] speaks BGP byte by byte;
-//! [`traffic`] sends packets and counts what arrives; [`capture`] tells what is on a wire; [`fabric`] is two ToRs
-//! between a router and a server; [`wait`] waits for a state and tells what it saw last.
+//! [`bystander`] measures what others notice of it; [`traffic`] sends packets and counts what arrives; [`capture`] tells
+//! what is on a wire; [`fabric`] is two ToRs between a router and a server; [`wait`] waits for a state and tells what it
+//! saw last.
 //!
 //! Everything is undone when the values are dropped, a panic included. What a killed run leaves behind is removed when
 //! the next [`Lab`] starts.
 
+pub mod bystander;
 pub mod capture;
 pub mod causeway;
 pub mod fabric;

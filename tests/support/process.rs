@@ -15,6 +15,15 @@ use crate::Node;
 /// How long a program may take to end when asked to.
 const GRACE: Duration = Duration::from_secs(3);
 
+/// What a program takes of memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// Resident now.
+    pub resident_mib: u64,
+    /// The most that was resident since it started.
+    pub peak_mib: u64,
+}
+
 /// A running program. It leads a process group, so that its children end with it.
 pub struct Process {
     name: String,
@@ -57,6 +66,27 @@ impl Process {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What it takes of memory.
+    pub fn memory(&self) -> Result<Memory> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let of = |name: &str| -> Result<u64> {
+            status
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.trim().strip_suffix("kB"))
+                .and_then(|kib| kib.trim().parse::<u64>().ok())
+                .with_context(|| format!("no {name} in {status}"))
+        };
+        Ok(Memory {
+            resident_mib: of("VmRSS:")? / 1024,
+            peak_mib: of("VmHWM:")? / 1024,
+        })
+    }
+
+    /// How many files and sockets it has open.
+    pub fn open_files(&self) -> Result<usize> {
+        Ok(fs::read_dir(format!("/proc/{}/fd", self.pid()))?.count())
     }
 
     /// What it wrote so far.

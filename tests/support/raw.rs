@@ -95,6 +95,34 @@ impl RawPeer {
         Ok(peer)
     }
 
+    /// The same connection once more, for another thread. What was read and not yet taken stays here.
+    pub fn try_clone(&self) -> Result<Self> {
+        Ok(Self {
+            stream: self.stream.try_clone()?,
+            pending: Vec::new(),
+        })
+    }
+
+    /// How long [`Self::read`] waits; then it fails with the system's error.
+    pub fn limit_reads(&self, limit: Duration) -> Result<()> {
+        Ok(self.stream.set_read_timeout(Some(limit))?)
+    }
+
+    /// The socket.
+    #[must_use]
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// Ends the connection with a TCP reset.
+    pub fn reset(self) -> Result<()> {
+        let now = libc::linger {
+            l_onoff: 1,
+            l_linger: 0,
+        };
+        Ok(setsockopt(&self.stream, sockopt::Linger, &now)?)
+    }
+
     /// Sends bytes as they are.
     pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
         self.stream.write_all(bytes).context("cannot send")
@@ -112,12 +140,7 @@ impl RawPeer {
                 Ok(n) => self.pending.extend_from_slice(&buffer[..n]),
                 // With a time limit on the socket, a stop of the machine shows as this.
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error)
-                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
-                {
-                    bail!("nothing was said for {PATIENCE:?}")
-                }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error).context("nothing was said"),
             }
         }
     }
@@ -258,6 +281,84 @@ pub fn update(withdrawn: &[u8], attributes: &[u8], announced: &[u8]) -> Vec<u8> 
     message(UPDATE, &body)
 }
 
+/// An IPv4 prefix of an UPDATE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RawPrefix {
+    /// Bits of it.
+    pub length: u8,
+    /// The address, in host byte order.
+    pub address: u32,
+}
+
+/// The IPv4 prefixes that a message announces: none, unless it is an UPDATE.
+#[must_use]
+pub fn announced(message: &RawMessage) -> Vec<RawPrefix> {
+    prefixes(message)
+        .map(|(_, announced)| announced)
+        .unwrap_or_default()
+}
+
+/// The IPv4 prefixes that a message withdraws: none, unless it is an UPDATE.
+#[must_use]
+pub fn withdrawn(message: &RawMessage) -> Vec<RawPrefix> {
+    prefixes(message)
+        .map(|(withdrawn, _)| withdrawn)
+        .unwrap_or_default()
+}
+
+fn prefixes(message: &RawMessage) -> Option<(Vec<RawPrefix>, Vec<RawPrefix>)> {
+    if message.kind != UPDATE {
+        return None;
+    }
+    let part = |bytes: &'_ [u8]| -> Option<(usize, usize)> {
+        let length = u16::from_be_bytes(bytes.get(..2)?.try_into().ok()?);
+        Some((2, 2 + usize::from(length)))
+    };
+    let (from, to) = part(&message.body)?;
+    let withdrawn = message.body.get(from..to)?;
+    let rest = message.body.get(to..)?;
+    let (_, attributes) = part(rest)?;
+    Some((split(withdrawn), split(rest.get(attributes..)?)))
+}
+
+fn split(mut bytes: &[u8]) -> Vec<RawPrefix> {
+    let mut prefixes = Vec::new();
+    while let Some((length, rest)) = bytes.split_first() {
+        let size = usize::from(length.div_ceil(8)).min(rest.len()).min(4);
+        let mut address = [0; 4];
+        address[..size].copy_from_slice(&rest[..size]);
+        prefixes.push(RawPrefix {
+            length: *length,
+            address: u32::from_be_bytes(address),
+        });
+        bytes = &rest[size..];
+    }
+    prefixes
+}
+
+/// UPDATEs for `count` prefixes of 24 bits from `first` on, eight to a message and each message with another
+/// MULTI_EXIT_DISC, as a full table is packed.
+pub fn table(
+    asn: u32,
+    next_hop: Ipv4Addr,
+    first: Ipv4Addr,
+    count: u32,
+) -> impl Iterator<Item = Vec<u8>> {
+    const PACKED: u32 = 8;
+    let attributes = attributes(asn, next_hop);
+    (0..count.div_ceil(PACKED)).map(move |n| {
+        let mut attributes = attributes.clone();
+        attributes.extend([0x80, 4, 4]);
+        attributes.extend(n.to_be_bytes());
+        let mut announced = Vec::new();
+        for prefix in n * PACKED..((n + 1) * PACKED).min(count) {
+            announced.push(24);
+            announced.extend(&(first.to_bits() + (prefix << 8)).to_be_bytes()[..3]);
+        }
+        update(&[], &attributes, &announced)
+    })
+}
+
 /// ORIGIN igp, AS_PATH of one four-octet AS, NEXT_HOP.
 #[must_use]
 pub fn attributes(asn: u32, next_hop: Ipv4Addr) -> Vec<u8> {
@@ -271,6 +372,27 @@ pub fn attributes(asn: u32, next_hop: Ipv4Addr) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_announces_each_prefix_once() {
+        let messages: Vec<_> = table(65001, Ipv4Addr::LOCALHOST, Ipv4Addr::new(16, 0, 0, 0), 20)
+            .map(|bytes| take_message(&mut bytes.clone()).unwrap().unwrap())
+            .collect();
+        assert_eq!(messages.len(), 3);
+        let prefixes: Vec<_> = messages.iter().flat_map(announced).collect();
+        assert_eq!(prefixes.len(), 20);
+        for (n, prefix) in (0..).zip(&prefixes) {
+            let address = (16 << 24) + (n << 8);
+            assert_eq!(
+                *prefix,
+                RawPrefix {
+                    length: 24,
+                    address
+                }
+            );
+        }
+        assert!(messages.iter().all(|message| withdrawn(message).is_empty()));
+    }
 
     #[test]
     fn messages_are_taken_whole() {

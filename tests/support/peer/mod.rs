@@ -245,6 +245,29 @@ pub struct Neighbor {
     pub max_prefixes: Option<u32>,
     /// RFC 8654.
     pub extended_messages: bool,
+    /// What only `causewayd` is told.
+    pub ours: Ours,
+}
+
+/// What [`crate::causeway`] configures for a neighbour beside what every router is told.
+#[derive(Clone, Debug)]
+pub struct Ours {
+    /// Longest pause after errors, in seconds.
+    pub idle_hold_max: u16,
+    /// A peer that reads nothing is given up after this many seconds (RFC 9687).
+    pub send_hold: Option<u16>,
+    /// Fields of `maxPrefixes` beside the limit, such as `restartAfterSeconds: 3`.
+    pub max_prefixes: Option<String>,
+}
+
+impl Default for Ours {
+    fn default() -> Self {
+        Self {
+            idle_hold_max: 2,
+            send_hold: None,
+            max_prefixes: None,
+        }
+    }
 }
 
 impl Neighbor {
@@ -270,6 +293,7 @@ impl Neighbor {
             reflector_client: false,
             max_prefixes: None,
             extended_messages: false,
+            ours: Ours::default(),
         }
     }
 

@@ -660,14 +660,15 @@ fn without_policy_ebgp_neither_takes_nor_gives() {
     assert_eq!(updates(&sent(&mut rib, 1)), []);
     let explanation = rib.explain("10.0.0.0/8".parse().unwrap());
     assert_eq!(explanation.exports[1], (PeerId(1), ExportStatus::NoPolicy));
-    assert_eq!(
-        rib.counts(PeerId(1), Family::Ipv4Unicast).received,
-        1,
-        "kept for a soft refresh"
-    );
+    let counts = |rib: &Rib| {
+        let counts = rib.counts(PeerId(1), Family::Ipv4Unicast);
+        (counts.received, counts.accepted)
+    };
+    assert_eq!(counts(&rib), (1, 0), "kept for a soft refresh");
     // A policy makes it eligible without asking the peer again.
     rib.set_session(PeerId(1), session(PeerKind::External, 65_002, 2, &accept()));
     settle(&mut rib);
+    assert_eq!(counts(&rib), (1, 1));
     assert_eq!(status(&rib, "11.0.0.0/8", 1), PathStatus::Best);
 }
 

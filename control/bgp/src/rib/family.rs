@@ -322,16 +322,16 @@ impl<A: AddressFamily> FamilyRib<A> {
                     ..path
                 };
                 common.store.release(replaced.attr, &mut common.next_hops);
+                sources.of_mut(path.source).gains(&path);
+                sources.of_mut(replaced.source).loses(&replaced);
                 if replaced.source != path.source {
-                    sources.of_mut(path.source).paths += 1;
-                    sources.of_mut(replaced.source).paths -= 1;
                     sources.collect(replaced.source);
                 } else if same {
                     return;
                 }
             }
             None => {
-                sources.of_mut(path.source).paths += 1;
+                sources.of_mut(path.source).gains(&path);
                 self.table.push_path(slot, path);
             }
         }
@@ -342,7 +342,7 @@ impl<A: AddressFamily> FamilyRib<A> {
         let removed = self.table.remove_path(slot, position);
         self.routes -= usize::from(removed.mark == Mark::Best);
         common.store.release(removed.attr, &mut common.next_hops);
-        self.sources.of_mut(removed.source).paths -= 1;
+        self.sources.of_mut(removed.source).loses(&removed);
         self.sources.collect(removed.source);
         self.mark_dirty(slot);
     }

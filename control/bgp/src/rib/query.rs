@@ -388,13 +388,13 @@ impl<A: AddressFamily> FamilyRib<A> {
         let mut counts = PeerCounts::default();
         for id in self.sources.of_peer(peer) {
             let source = self.sources.of(id);
-            match source.life {
-                Life::Dead => {}
-                Life::Stale => {
-                    counts.received += source.paths as usize;
-                    counts.stale += source.paths as usize;
-                }
-                Life::Live => counts.received += source.paths as usize,
+            if source.life == Life::Dead {
+                continue;
+            }
+            counts.received += source.paths as usize;
+            counts.accepted += source.accepted as usize;
+            if source.life == Life::Stale {
+                counts.stale += source.paths as usize;
             }
         }
         if let Some(group) = self

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::config::{PeerKind, RibSession};
 use super::limits::MAX_SOURCES;
-use super::table::SourceId;
+use super::table::{Path, Refusal, SourceId};
 use crate::types::PeerId;
 
 /// Whether paths of a source count.
@@ -29,6 +29,8 @@ pub(super) struct Source {
     pub(super) life: Life,
     /// Paths in the table.
     pub(super) paths: u32,
+    /// Those of them that import let through.
+    pub(super) accepted: u32,
     /// Entries of update groups that name it.
     pub(super) advertised: u32,
 }
@@ -37,6 +39,18 @@ impl Source {
     /// eBGP, iBGP, or `None` for the local source.
     pub(super) fn kind(&self) -> Option<PeerKind> {
         self.session.as_ref().map(|session| session.kind)
+    }
+
+    /// A path of this source came into the table.
+    pub(super) fn gains(&mut self, path: &Path) {
+        self.paths += 1;
+        self.accepted += u32::from(path.refusal == Refusal::None);
+    }
+
+    /// A path of this source left the table.
+    pub(super) fn loses(&mut self, path: &Path) {
+        self.paths -= 1;
+        self.accepted -= u32::from(path.refusal == Refusal::None);
     }
 }
 
@@ -55,6 +69,7 @@ impl Sources {
             session: None,
             life: Life::Live,
             paths: 0,
+            accepted: 0,
             advertised: 0,
         };
         Self {
@@ -71,6 +86,7 @@ impl Sources {
             session: Some(session),
             life: Life::Live,
             paths: 0,
+            accepted: 0,
             advertised: 0,
         };
         let id = match self.free.pop() {

@@ -246,7 +246,9 @@ pub struct FamilySummary {
 pub struct PeerCounts {
     /// Paths received and kept, rejected ones and stale ones included.
     pub received: usize,
-    /// Of these, from before a restart or refresh and not yet confirmed.
+    /// Of these, let through by the rules of import and by import policy.
+    pub accepted: usize,
+    /// Of those received, from before a restart or refresh and not yet confirmed.
     pub stale: usize,
     /// Prefixes advertised to the peer.
     pub advertised: usize,

@@ -169,7 +169,13 @@ fn a_daemon_that_is_stopped_says_so_to_its_peers() {
             told.contains("(6/2)"),
             "no Administrative Shutdown: {neighbor}"
         );
-        Ok(())
+        // What follows, attempts that nobody answers, doesn't hide it.
+        wait_until("a failed attempt", LIMIT, || {
+            let neighbor = pair.right.neighbor("10.0.0.1")?;
+            ensure!(neighbor["lastError"]["reason"].is_string(), "{neighbor}");
+            ensure!(neighbor["lastReset"]["reason"] == told, "{neighbor}");
+            Ok(())
+        })
     });
 }
 

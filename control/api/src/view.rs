@@ -229,9 +229,13 @@ pub struct Neighbor {
     /// Their end of the connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remote_socket: Option<SocketAddr>,
-    /// How the last session or attempt ended.
+    /// How the last Established session ended. While there has been none, how the last connection on which we sent an
+    /// OPEN ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_reset: Option<Reset>,
+    /// How the last attempt that did not lead to Established ended; stays when a later one succeeds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<Reset>,
     /// Times that a session became Established.
     pub established_count: u64,
     /// Times that an Established session ended.
@@ -298,8 +302,10 @@ pub struct NeighborFamily {
     pub family: String,
     /// Negotiated in the current session.
     pub negotiated: bool,
-    /// Prefixes received.
+    /// Prefixes received, refused ones included.
     pub received: usize,
+    /// Those of them that the import rules and filters let through.
+    pub accepted: usize,
     /// Prefixes advertised.
     pub advertised: usize,
     /// Prefixes kept over a restart and not yet confirmed.

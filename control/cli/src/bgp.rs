@@ -3,7 +3,7 @@
 use anyhow::Result;
 use causeway_api::view::{
     AdvertisedRoute, BgpAttributes, BgpPath, BgpRoute, Done, Explanation, List, Neighbor,
-    NeighborAction, NeighborFamily, ReceivedRoute,
+    NeighborAction, NeighborFamily, ReceivedRoute, Reset,
 };
 
 use crate::args::{Action, Bgp, Direction, Paging};
@@ -153,8 +153,10 @@ fn neighbors(client: &Client, printer: &mut Printer) -> Result<()> {
         "STATE",
         "FOR",
         "RECEIVED",
+        "ACCEPTED",
         "ADVERTISED",
         "LAST RESET",
+        "LAST ERROR",
     ]);
     client.pages(
         "/v1/bgp/neighbors",
@@ -170,16 +172,6 @@ fn neighbors(client: &Client, printer: &mut Printer) -> Result<()> {
                         .sum::<usize>()
                         .to_string()
                 };
-                let last_reset = neighbor.last_reset.as_ref().map_or_else(
-                    || "-".to_owned(),
-                    |reset| {
-                        format!(
-                            "{} ago: {}",
-                            duration(reset.ago_seconds),
-                            cut(&reset.reason, REASON_CHARS)
-                        )
-                    },
-                );
                 vec![[
                     neighbor.name.clone(),
                     neighbor.address.to_string(),
@@ -187,13 +179,24 @@ fn neighbors(client: &Client, printer: &mut Printer) -> Result<()> {
                     state(neighbor),
                     duration(neighbor.state_seconds),
                     sum(|family| family.received),
+                    sum(|family| family.accepted),
                     sum(|family| family.advertised),
-                    last_reset,
+                    ended(neighbor.last_reset.as_ref()),
+                    ended(neighbor.last_error.as_ref()),
                 ]]
             })
         },
     )?;
     shown.end("no neighbors are configured")
+}
+
+/// The end of a session or attempt in a cell.
+fn ended(reset: Option<&Reset>) -> String {
+    let cell = |reset: &Reset| {
+        let reason = cut(&reset.reason, REASON_CHARS);
+        format!("{} ago: {reason}", duration(reset.ago_seconds))
+    };
+    reset.map_or_else(|| "-".to_owned(), cell)
 }
 
 fn state(neighbor: &Neighbor) -> String {
@@ -249,19 +252,17 @@ fn neighbor_text(neighbor: &Neighbor) -> String {
             },
         ),
     ]);
-    if let Some(reset) = &neighbor.last_reset {
-        text.push_str(&fields(&[
-            (
-                "Last reset",
-                format!(
-                    "{} ago in {}: {}",
-                    duration(reset.ago_seconds),
-                    reset.state,
-                    reset.reason
-                ),
-            ),
-            ("We sent", reset.sent.clone().unwrap_or_default()),
-        ]));
+    for (title, reset) in [
+        ("Last reset", &neighbor.last_reset),
+        ("Last error", &neighbor.last_error),
+    ] {
+        if let Some(reset) = reset {
+            let sent = reset.sent.as_ref();
+            let sent = sent.map_or_else(String::new, |sent| format!("; we sent {sent}"));
+            let ago = duration(reset.ago_seconds);
+            let value = format!("{ago} ago in {}: {}{sent}", reset.state, reset.reason);
+            text.push_str(&fields(&[(title, value)]));
+        }
     }
     text.push('\n');
     text.push_str(&family_table(&neighbor.families));
@@ -287,6 +288,7 @@ fn family_table(families: &[NeighborFamily]) -> String {
                 family.family.clone(),
                 yes_no(family.negotiated),
                 family.received.to_string(),
+                family.accepted.to_string(),
                 or_dash(family.max_prefixes),
                 family.advertised.to_string(),
                 family.stale.to_string(),
@@ -299,6 +301,7 @@ fn family_table(families: &[NeighborFamily]) -> String {
             "FAMILY",
             "NEGOTIATED",
             "RECEIVED",
+            "ACCEPTED",
             "LIMIT",
             "ADVERTISED",
             "STALE",

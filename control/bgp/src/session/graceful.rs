@@ -24,7 +24,7 @@ impl Peer {
         &mut self,
         ctx: &mut Context<'_>,
         connection: &Connection,
-        reset: &Reset,
+        reset: Reset,
         retained: FamilySet,
     ) {
         self.history.flaps += 1;
@@ -50,7 +50,7 @@ impl Peer {
         ctx.push(Effect::Down { retained });
         ctx.event(SpeakerEvent::SessionDown {
             peer: self.id,
-            reset: reset.clone(),
+            reset,
             retained: retained.iter().collect(),
         });
     }

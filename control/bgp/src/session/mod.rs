@@ -42,8 +42,10 @@ mod collision;
 mod connection;
 mod effect;
 mod graceful;
+mod history;
 mod open;
 mod peer;
+mod prefix_limit;
 #[cfg(test)]
 mod tests;
 mod timer;

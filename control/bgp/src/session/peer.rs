@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use super::connection::Verdict;
 use super::graceful::is_final;
+use super::history::History;
 use super::timer::{TimerKind, Timers};
 use super::{Connection, Context, Effect, End, Next, State};
 use crate::config::{PeerConfig, ShutdownMessage};
 use crate::speaker::{Path, RefuseReason, Reset, ResetCause, SpeakerEvent, SweepCause};
 use crate::time::Time;
-use crate::types::{ConnId, Family, PeerId};
-use crate::wire::notification::{cease, code};
+use crate::types::{ConnId, PeerId};
+use crate::wire::notification::code;
 use crate::wire::{FamilySet, Message, Notification, Update};
 
 /// Events of RFC 4271 8.1 that concern a peer rather than one of its connections.
@@ -65,16 +66,6 @@ pub(crate) struct Peer {
     pub(super) oscillations: u32,
 }
 
-/// What a peer has been through.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct History {
-    pub(crate) state: State,
-    pub(crate) state_since: Time,
-    pub(crate) established: u64,
-    pub(crate) flaps: u64,
-    pub(crate) last_reset: Option<Reset>,
-}
-
 impl Peer {
     pub(crate) fn new(now: Time, id: PeerId, config: PeerConfig, group: Option<Arc<str>>) -> Self {
         Self {
@@ -84,10 +75,7 @@ impl Peer {
             disabled: false,
             timers: Timers::default(),
             connections: Vec::new(),
-            history: History {
-                state_since: now,
-                ..History::default()
-            },
+            history: History::new(now),
             retained: FamilySet::EMPTY,
             end_of_rib: FamilySet::EMPTY,
             warned: FamilySet::EMPTY,
@@ -376,54 +364,6 @@ impl Peer {
         self.settle(ctx);
     }
 
-    /// Compares what the peer sent with its limits (RFC 4486 4).
-    pub(crate) fn check_prefixes(
-        &mut self,
-        ctx: &mut Context<'_>,
-        family: Family,
-        received: usize,
-    ) {
-        let Some(max) = self
-            .config
-            .session
-            .family(family)
-            .and_then(|f| f.max_prefixes)
-        else {
-            return;
-        };
-        let received = u32::try_from(received).unwrap_or(u32::MAX);
-        if received > max.limit {
-            let [high, low] = family.afi().to_be_bytes();
-            let [a, b, c, d] = max.limit.to_be_bytes();
-            let notification = Notification::with_data(
-                code::CEASE,
-                cease::MAX_PREFIXES,
-                &[high, low, family.safi(), a, b, c, d],
-            );
-            let cause = ResetCause::MaxPrefixes {
-                family,
-                limit: max.limit,
-            };
-            self.end_session(
-                ctx,
-                End::stop(cause, notification, Next::Held(max.restart_after)),
-            );
-            return;
-        }
-        let threshold = u64::from(max.limit) * u64::from(max.warn_percent) / 100;
-        if u64::from(received) < threshold {
-            self.warned.remove(family);
-        } else if !self.warned.contains(family) {
-            self.warned.insert(family);
-            ctx.event(SpeakerEvent::MaxPrefixesWarning {
-                peer: self.id,
-                family,
-                received,
-                limit: max.limit,
-            });
-        }
-    }
-
     fn index(&self, conn: ConnId) -> Option<usize> {
         self.connections.iter().position(|c| c.id == conn)
     }
@@ -529,16 +469,17 @@ impl Peer {
             cause: end.cause,
             sent: end.notify,
         };
+        // One of two connections that collide must end: no error, unless it was the only one.
+        if self.connections.is_empty() || connection.state == State::Established {
+            self.history.connection_ended(&reset);
+        }
         if connection.state == State::Established {
-            self.session_ended(ctx, &connection, &reset, retained);
+            self.session_ended(ctx, &connection, reset, retained);
         } else {
             ctx.event(SpeakerEvent::AttemptFailed {
                 peer: self.id,
-                reset: reset.clone(),
+                reset,
             });
-        }
-        if self.connections.is_empty() || connection.state == State::Established {
-            self.history.last_reset = Some(reset);
         }
         if self.connections.is_empty() {
             self.go_on(ctx, end.next);
@@ -600,31 +541,17 @@ impl Peer {
 
     /// A failed attempt. Repetitions of the same failure don't fill the logs.
     fn failed(&mut self, ctx: &mut Context<'_>, cause: ResetCause) {
-        let repeated = self
-            .history
-            .last_reset
-            .as_ref()
-            .is_some_and(|last| last.cause == cause);
         let reset = Reset {
             at: ctx.now,
             state: State::Connect,
             cause,
             sent: None,
         };
-        if !repeated {
+        if self.history.attempt_failed(&reset) {
             ctx.event(SpeakerEvent::AttemptFailed {
                 peer: self.id,
-                reset: reset.clone(),
+                reset,
             });
-        }
-        // Why a session ended stays more interesting than that it can't be opened again yet.
-        let session = self
-            .history
-            .last_reset
-            .as_ref()
-            .is_some_and(|last| last.state == State::Established);
-        if !session {
-            self.history.last_reset = Some(reset);
         }
     }
 

@@ -47,6 +47,7 @@ impl Speaker {
             state_since: peer.history.state_since,
             sockets: connection.map(|c| (c.path.local, c.path.remote)),
             last_reset: peer.history.last_reset.clone(),
+            last_error: peer.history.last_error.clone(),
             flaps: peer.history.flaps,
             established: peer.history.established,
             counters: *counters,
@@ -86,6 +87,7 @@ fn family_view(rib: &Rib, entry: &Entry, family: Family) -> NeighborFamily {
             .and_then(|c| c.negotiated.as_ref())
             .is_some_and(|n| n.families.contains(family)),
         received: counts.received,
+        accepted: counts.accepted,
         advertised: counts.advertised,
         stale: counts.stale,
         max_prefixes: peer

@@ -42,8 +42,11 @@ pub struct NeighborView {
     pub state_since: Time,
     /// Our and their end of the current connection.
     pub sockets: Option<(SocketAddr, SocketAddr)>,
-    /// How the last session or attempt ended.
+    /// How the last Established session ended. While there has been none, how the last connection on which we sent an
+    /// OPEN ended.
     pub last_reset: Option<Reset>,
+    /// How the last attempt that did not lead to Established ended, whatever came after it.
+    pub last_error: Option<Reset>,
     /// Times that an Established session ended.
     pub flaps: u64,
     /// Times that a session became Established.
@@ -122,8 +125,10 @@ pub struct NeighborFamily {
     pub family: Family,
     /// Negotiated in the current session.
     pub negotiated: bool,
-    /// Prefixes in its Adj-RIB-In.
+    /// Prefixes in its Adj-RIB-In, refused ones included.
     pub received: usize,
+    /// Those of them that rules and import policy let through.
+    pub accepted: usize,
     /// Prefixes in its Adj-RIB-Out.
     pub advertised: usize,
     /// Stale prefixes, kept over a restart.

@@ -115,6 +115,7 @@ fn bgp(text: &mut Text, task: &SpeakerTask) {
         for family in &peer.families {
             for (table, value) in [
                 ("received", family.received),
+                ("accepted", family.accepted),
                 ("advertised", family.advertised),
                 ("stale", family.stale),
             ] {

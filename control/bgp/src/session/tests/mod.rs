@@ -2,5 +2,6 @@
 
 mod errors;
 mod graceful;
+mod history;
 mod management;
 mod states;

@@ -42,6 +42,9 @@ pub trait Tables {
     /// A next hop; `None` when no such id can exist.
     fn next_hop(&self, id: NextHopId) -> Option<&NextHop>;
 
+    /// Bits of [`causeway_maps::dead`]; `None` when no such id can exist.
+    fn liveness(&self, id: NextHopId) -> Option<u32>;
+
     /// Chooses the interface that the packet leaves by if the verdict is to forward it; false when that interface
     /// is not there to be sent on.
     fn choose_egress(&self, ifindex: u32) -> bool;

@@ -4,6 +4,8 @@
 //! independent of each other, so that the second tier doesn't see only the flows that the first sent its way.
 //! It keeps nothing secret: who knows the seed can build flows that collide.
 
+use causeway_maps::Group;
+
 /// A hash in the making.
 #[derive(Clone, Copy, Debug)]
 pub struct FlowHash(u64);
@@ -39,11 +41,11 @@ impl FlowHash {
     }
 }
 
-/// The member, below `count`, that a flow takes: without a division, and so that hash ranges stay in order.
+/// The slot of a [`Group`] that a flow looks at.
 #[must_use]
 #[inline(always)]
-pub const fn member(hash: u32, count: u32) -> u32 {
-    ((hash as u64 * count as u64) >> 32) as u32
+pub const fn slot(hash: u32) -> usize {
+    (hash >> (u32::BITS - Group::SLOT_BITS)) as usize
 }
 
 #[cfg(test)]
@@ -78,20 +80,38 @@ mod tests {
             .sum()
     }
 
+    fn assert_even(counts: &[u32], seed: u32) {
+        // Mean `freedom`, standard deviation its root times 1.41: five of them.
+        let freedom = (counts.len() - 1) as f64;
+        let limit = freedom + 5.0 * (2.0 * freedom).sqrt();
+        let chi_square = chi_square(counts);
+        assert!(
+            chi_square < limit,
+            "seed {seed}, {}: {chi_square}",
+            counts.len()
+        );
+    }
+
+    /// Hashes cut into parts of equal size.
+    fn part(hash: u32, parts: usize) -> usize {
+        (u64::from(hash) * parts as u64 >> 32) as usize
+    }
+
     #[test]
-    fn flows_spread_evenly_over_any_number_of_members() {
+    fn flows_spread_evenly_over_the_slots_and_over_any_number_of_parts() {
         let flows = flows();
         for seed in [0, 1, 2, 0x8000_0000, u32::MAX] {
-            for members in [2, 3, 4, 5, 7, 8, 16, 31, 32, 48, 64] {
-                let mut counts = vec![0; members as usize];
+            let mut slots = vec![0; Group::SLOTS];
+            for flow in &flows {
+                slots[slot(hash(seed, flow))] += 1;
+            }
+            assert_even(&slots, seed);
+            for parts in [2, 3, 4, 5, 7, 8, 16, 31, 32, 48, 64] {
+                let mut counts = vec![0; parts];
                 for flow in &flows {
-                    counts[member(hash(seed, flow), members) as usize] += 1;
+                    counts[part(hash(seed, flow), parts)] += 1;
                 }
-                // Mean `members - 1`, standard deviation its root times 1.41: five of them.
-                let freedom = f64::from(members - 1);
-                let limit = freedom + 5.0 * (2.0 * freedom).sqrt();
-                let chi_square = chi_square(&counts);
-                assert!(chi_square < limit, "seed {seed}, {members}: {chi_square}");
+                assert_even(&counts, seed);
             }
         }
     }
@@ -102,8 +122,8 @@ mod tests {
         for (one, two) in [(0, 1), (1, 2), (7, 7 + 65536), (0, u32::MAX)] {
             let mut counts = vec![0; 16];
             for flow in &flows {
-                let pair = member(hash(one, flow), 4) * 4 + member(hash(two, flow), 4);
-                counts[pair as usize] += 1;
+                let pair = part(hash(one, flow), 4) * 4 + part(hash(two, flow), 4);
+                counts[pair] += 1;
             }
             let chi_square = chi_square(&counts);
             assert!(
@@ -130,11 +150,8 @@ mod tests {
     }
 
     #[test]
-    fn members_cover_the_range_and_no_more() {
-        for count in 1..=64 {
-            assert_eq!(member(0, count), 0);
-            assert_eq!(member(u32::MAX, count), count - 1);
-        }
-        assert_eq!(member(u32::MAX, 0), 0);
+    fn slots_cover_the_group_and_no_more() {
+        assert_eq!(slot(0), 0);
+        assert_eq!(slot(u32::MAX), Group::SLOTS - 1);
     }
 }

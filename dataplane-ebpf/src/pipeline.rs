@@ -1,9 +1,9 @@
 //! From a frame to a [`Verdict`].
 //!
 //! ```text
-//!  port ─▶ Ethernet ─▶ IP header ─▶ LPM ─▶ punt? ─▶ TTL ─▶ group ─▶ member ─▶ next hop ─▶ role ─▶ MTU ─▶ egress
-//!                                                                                                        │
-//!                                         forwarded ◀─ TTL − 1, checksum, MAC addresses ◀────────────────┘
+//!  port ─▶ Ethernet ─▶ IP header ─▶ LPM ─▶ punt? ─▶ TTL ─▶ group ─▶ slot ─▶ alive? ─▶ next hop ─▶ role ─▶ MTU ─▶ egress
+//!                                                                                                                │
+//!                                         forwarded ◀─ TTL − 1, checksum, MAC addresses ◀────────────────────────┘
 //! ```
 //!
 //! Every step can end with its own [`Reason`]; from the egress on nothing fails. The order is part of the contract:
@@ -11,13 +11,13 @@
 //! because what ends here, a BGP session with TTL 1 for one, does not expire here.
 
 use causeway_maps::{
-    Config, Group, GroupId, NextHop, NextHopId, Outcome, Port, Reason, config_flags,
-    next_hop_flags, port_flags,
+    Config, GroupId, NextHop, NextHopId, Outcome, Port, Reason, Slot, config_flags, next_hop_flags,
+    port_flags,
 };
 
 use crate::context::{Context, Tables};
 use crate::family::{ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, Family, Ipv4, Ipv6};
-use crate::hash::member;
+use crate::hash::slot;
 use crate::header::{ETHERNET_LEN, Ethernet, Mac};
 
 /// What became of a packet. Made by [`forward`] only, which has counted it.
@@ -80,6 +80,7 @@ fn route_packet<F: Family>(
     let packet = F::parse(context, &header)?;
     let group = match F::route(tables, &header).ok_or(Reason::NoRoute)? {
         GroupId::PUNT => return Err(Reason::Punt),
+        GroupId::BLACKHOLE => return Err(Reason::Blackhole),
         group => group,
     };
     if packet.ttl <= 1 {
@@ -87,15 +88,12 @@ fn route_packet<F: Family>(
     }
     let config = tables.config().ok_or(Reason::Inconsistent)?;
     let group = tables.group(group).ok_or(Reason::Inconsistent)?;
-    let next_hop = match group.member_count {
-        0 => return Err(Reason::EmptyGroup),
-        count if count > Group::MAX_MEMBERS as u32 => return Err(Reason::Inconsistent),
-        count => {
-            let hash = F::flow_hash(context, &header, &packet, config.hash_seed);
-            let id = group.members.get(member(hash, count) as usize);
-            resolve(tables, NextHopId(*id.ok_or(Reason::Inconsistent)?))?
-        }
-    };
+    let hash = F::flow_hash(context, &header, &packet, config.hash_seed);
+    let slot = group.slots.get(slot(hash)).ok_or(Reason::Inconsistent)?;
+    let next_hop = resolve(tables, first_alive(tables, slot)?)?;
+    if next_hop.flags & next_hop_flags::LOCAL != 0 {
+        return Err(Reason::Local);
+    }
     if is_forbidden_transit(tables, config, ingress, next_hop) {
         return Err(Reason::NotTransit);
     }
@@ -105,7 +103,7 @@ fn route_packet<F: Family>(
     let (ethernet, header) = context
         .headers_mut::<F::Header>()
         .ok_or(Reason::Malformed)?;
-    if !tables.choose_egress(next_hop.ifindex) {
+    if !tables.choose_egress(next_hop.tx_ifindex) {
         return Err(Reason::NoTxPort);
     }
     ethernet.destination = Mac::new(next_hop.dst_mac);
@@ -114,11 +112,26 @@ fn route_packet<F: Family>(
     Ok(F::FORWARDED)
 }
 
+/// The member that a flow of this slot takes.
+#[inline(always)]
+fn first_alive(tables: &impl Tables, slot: &Slot) -> Result<NextHopId, Reason> {
+    if slot.order[0] == 0 {
+        return Err(Reason::EmptyGroup);
+    }
+    for id in slot.order {
+        let id = NextHopId(id.into());
+        if id == NextHopId::NONE {
+            break;
+        }
+        if tables.liveness(id).ok_or(Reason::Inconsistent)? == 0 {
+            return Ok(id);
+        }
+    }
+    Err(Reason::NoneAlive)
+}
+
 #[inline(always)]
 fn resolve(tables: &impl Tables, id: NextHopId) -> Result<&NextHop, Reason> {
-    if id == NextHopId::NONE {
-        return Err(Reason::Inconsistent);
-    }
     let next_hop = tables.next_hop(id).ok_or(Reason::Inconsistent)?;
     if next_hop.flags & next_hop_flags::RESOLVED == 0 {
         return Err(Reason::Unresolved);

@@ -2,19 +2,26 @@
 //!
 //! Names are at most 15 bytes (`BPF_OBJ_NAME_LEN` less its zero byte), so that bpftool shows them whole.
 
-use crate::layout::fnv1a;
-use crate::{Config, Counter, Group, Layout, NextHop, Port, Reason, RouteKey4, RouteKey6, TxPort};
+use crate::layout::{fnv1a, fnv1a_more};
+use crate::{
+    Config, Counter, Flat4Block, Flat4Root, Group, Hook, Layout, NextHop, PodRange4, PodRange6,
+    Port, RouteKey4, RouteKey6, Slot, TxPort, VlanKey,
+};
 
 /// The kinds of map in use, with the numbers of `enum bpf_map_type`.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MapKind {
+    /// `BPF_MAP_TYPE_HASH`.
+    Hash = 1,
     /// `BPF_MAP_TYPE_ARRAY`.
     Array = 2,
     /// `BPF_MAP_TYPE_PERCPU_ARRAY`.
     PerCpuArray = 6,
     /// `BPF_MAP_TYPE_LPM_TRIE`.
     LpmTrie = 11,
+    /// `BPF_MAP_TYPE_ARRAY_OF_MAPS`.
+    ArrayOfMaps = 12,
     /// `BPF_MAP_TYPE_DEVMAP`.
     DevMap = 14,
 }
@@ -44,7 +51,7 @@ impl MapSpec {
         kind: MapKind,
         max_entries: u32,
         flags: u32,
-        meaning: &'static str,
+        meaning: &[&str],
     ) -> Self {
         Self {
             name,
@@ -53,7 +60,7 @@ impl MapSpec {
             value_size: size_of::<V>() as u32,
             max_entries,
             flags,
-            layout_hash: fnv1a(&[name, K::LAYOUT, V::LAYOUT, meaning]),
+            layout_hash: fnv1a_more(fnv1a(&[name, K::LAYOUT, V::LAYOUT]), meaning),
         }
     }
 }
@@ -68,9 +75,19 @@ pub const MAX_GROUPS: u32 = 4_096;
 pub const MAX_NEXT_HOPS: u32 = 8_192;
 /// Interfaces with an ifindex below this can forward: `ports` and `tx_ports` are indexed by it.
 pub const MAX_IFINDEX: u32 = 16_384;
+/// Most blocks of a range of pods' addresses.
+pub const MAX_POD_BLOCKS: u32 = 1 << MAX_POD_BITS;
+/// Most bits between the length of such a range and that of its blocks.
+pub const MAX_POD_BITS: u32 = 16;
+/// Most VLAN devices.
+pub const MAX_VLANS: u32 = 4_096;
+/// Values of an octet.
+pub const OCTETS: u32 = 256;
 
 /// `BPF_F_NO_PREALLOC`: LPM tries demand it.
 pub const NO_PREALLOC: u32 = 1;
+
+const GROUP_ID: &[&str] = &["group id"];
 
 /// Prefix → group id, IPv4.
 pub const ROUTES4: MapSpec = MapSpec::new::<RouteKey4, u32>(
@@ -78,7 +95,7 @@ pub const ROUTES4: MapSpec = MapSpec::new::<RouteKey4, u32>(
     MapKind::LpmTrie,
     MAX_ROUTES4,
     NO_PREALLOC,
-    "group id",
+    GROUP_ID,
 );
 /// Prefix → group id, IPv6.
 pub const ROUTES6: MapSpec = MapSpec::new::<RouteKey6, u32>(
@@ -86,33 +103,70 @@ pub const ROUTES6: MapSpec = MapSpec::new::<RouteKey6, u32>(
     MapKind::LpmTrie,
     MAX_ROUTES6,
     NO_PREALLOC,
-    "group id",
+    GROUP_ID,
 );
+/// Block of [`Config::pods4`] → group id, 0 to ask `routes4`. Made from `routes4`, and exact where it is not 0.
+pub const PODS4: MapSpec =
+    MapSpec::new::<u32, u32>("pods4", MapKind::Array, MAX_POD_BLOCKS, 0, GROUP_ID);
+/// Block of [`Config::pods6`] → group id, 0 to ask `routes6`. Made from `routes6`, and exact where it is not 0.
+pub const PODS6: MapSpec =
+    MapSpec::new::<u32, u32>("pods6", MapKind::Array, MAX_POD_BLOCKS, 0, GROUP_ID);
+/// First octet → how to look up the rest. Made from `routes4`, like `flat4`.
+pub const FLAT4_ROOTS: MapSpec =
+    MapSpec::new::<u32, Flat4Root>("flat4_roots", MapKind::Array, OCTETS, 0, &[]);
+/// First octet → a map as [`FLAT4_TABLE`] says, for a /8 of many routes; empty for the others.
+pub const FLAT4: MapSpec = MapSpec::new::<u32, u32>(
+    "flat4",
+    MapKind::ArrayOfMaps,
+    OCTETS,
+    0,
+    &["of flat4_table", Flat4Block::LAYOUT],
+);
+/// The inner maps of [`FLAT4`]: second octet → groups by third octet. Not an entry of [`ALL`].
+pub const FLAT4_TABLE: MapSpec =
+    MapSpec::new::<u32, Flat4Block>("flat4_table", MapKind::Array, OCTETS, 0, &[]);
 /// Group id → ECMP set.
 pub const GROUPS: MapSpec = MapSpec::new::<u32, Group>(
     "groups",
     MapKind::Array,
     MAX_GROUPS,
     0,
-    "members by flow hash",
+    &["slot by upper bits of the flow hash", Slot::LAYOUT],
 );
 /// Next-hop id → where to send.
 pub const NEXT_HOPS: MapSpec =
-    MapSpec::new::<u32, NextHop>("next_hops", MapKind::Array, MAX_NEXT_HOPS, 0, "");
+    MapSpec::new::<u32, NextHop>("next_hops", MapKind::Array, MAX_NEXT_HOPS, 0, &[]);
+/// Next-hop id → bits of [`dead`](crate::dead); 0 is alive.
+pub const LIVENESS: MapSpec = MapSpec::new::<u32, u32>(
+    "liveness",
+    MapKind::Array,
+    MAX_NEXT_HOPS,
+    0,
+    &["why it is dead"],
+);
 /// Ifindex → may it forward.
-pub const PORTS: MapSpec = MapSpec::new::<u32, Port>("ports", MapKind::Array, MAX_IFINDEX, 0, "");
+pub const PORTS: MapSpec = MapSpec::new::<u32, Port>("ports", MapKind::Array, MAX_IFINDEX, 0, &[]);
+/// Parent interface and VLAN id → ifindex of the VLAN device.
+pub const VLANS: MapSpec =
+    MapSpec::new::<VlanKey, u32>("vlans", MapKind::Hash, MAX_VLANS, 0, &["ifindex"]);
 /// Ifindex → redirect target.
 pub const TX_PORTS: MapSpec =
-    MapSpec::new::<u32, TxPort>("tx_ports", MapKind::DevMap, MAX_IFINDEX, 0, "");
+    MapSpec::new::<u32, TxPort>("tx_ports", MapKind::DevMap, MAX_IFINDEX, 0, &[]);
 /// The one [`Config`].
-pub const CONFIG: MapSpec = MapSpec::new::<u32, Config>("config", MapKind::Array, 1, 0, "");
-/// Outcomes by [`Reason`].
+pub const CONFIG: MapSpec = MapSpec::new::<u32, Config>(
+    "config",
+    MapKind::Array,
+    1,
+    0,
+    &[PodRange4::LAYOUT, PodRange6::LAYOUT],
+);
+/// Outcomes by [`Hook::slot`].
 pub const COUNTERS: MapSpec = MapSpec::new::<u32, Counter>(
     "counters",
     MapKind::PerCpuArray,
-    Reason::COUNT,
+    Hook::SLOTS,
     0,
-    "by reason",
+    &["by hook and reason"],
 );
 /// Slots of `layout`: more than there are maps, so that a new map doesn't change it.
 pub const MAX_LAYOUTS: u32 = 32;
@@ -123,12 +177,26 @@ pub const LAYOUT: MapSpec = MapSpec::new::<u32, u64>(
     MapKind::Array,
     MAX_LAYOUTS,
     0,
-    "hash by catalogue position",
+    &["hash by catalogue position"],
 );
 
 /// Every map, `layout` last.
 pub const ALL: &[MapSpec] = &[
-    ROUTES4, ROUTES6, GROUPS, NEXT_HOPS, PORTS, TX_PORTS, CONFIG, COUNTERS, LAYOUT,
+    ROUTES4,
+    ROUTES6,
+    PODS4,
+    PODS6,
+    FLAT4_ROOTS,
+    FLAT4,
+    GROUPS,
+    NEXT_HOPS,
+    LIVENESS,
+    PORTS,
+    VLANS,
+    TX_PORTS,
+    CONFIG,
+    COUNTERS,
+    LAYOUT,
 ];
 
 #[cfg(test)]

@@ -43,7 +43,11 @@ pub(crate) use shared_struct;
 
 /// FNV-1a over a list of strings, each ended by a zero byte so that their borders count.
 pub(crate) const fn fnv1a(parts: &[&str]) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    fnv1a_more(0xcbf2_9ce4_8422_2325, parts)
+}
+
+/// [`fnv1a`] over what made `hash` and then `parts`.
+pub(crate) const fn fnv1a_more(mut hash: u64, parts: &[&str]) -> u64 {
     let mut part = 0;
     while part < parts.len() {
         let bytes = parts[part].as_bytes();
@@ -68,5 +72,6 @@ mod tests {
         let of_a = 0xaf63_dc4c_8601_ec8c_u64;
         assert_eq!(fnv1a(&["a"]), of_a.wrapping_mul(0x0000_0100_0000_01b3));
         assert_ne!(fnv1a(&["ab", "c"]), fnv1a(&["a", "bc"]));
+        assert_eq!(fnv1a(&["ab", "c"]), fnv1a_more(fnv1a(&["ab"]), &["c"]));
     }
 }

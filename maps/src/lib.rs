@@ -3,11 +3,15 @@
 //!
 //! A tour in the order a packet meets it:
 //!
-//! 1. [`Port`] — may this interface forward, and which MAC address is its own?
-//! 2. [`RouteKey4`], [`RouteKey6`] — the longest-prefix-match tries, prefix → [`GroupId`].
-//! 3. [`Group`] — the ECMP set, group → [`NextHopId`] by flow hash.
-//! 4. [`NextHop`] — interface, MAC addresses and MTU to send with.
-//! 5. [`Reason`] — what became of it, counted per CPU in [`Counter`]s.
+//! 1. [`VlanKey`], [`Port`] — which interface did it come in on, may it forward, and which MAC address is its own?
+//! 2. [`PodRange4`], [`PodRange6`] — pods' addresses, whose routes are found by an index.
+//! 3. [`Flat4Root`], [`Flat4Block`] — a flat table for IPv4 addresses of large tables.
+//! 4. [`RouteKey4`], [`RouteKey6`] — the longest-prefix-match tries, prefix → [`GroupId`]: the truth that 2 and 3 are
+//!    made from, and asked when they don't know.
+//! 5. [`Group`] — the ECMP set: by flow hash a [`Slot`] of [`NextHopId`]s in order of preference, of which the first
+//!    that is not [`dead`] is taken.
+//! 6. [`NextHop`] — interface, tag, MAC addresses and MTU to send with.
+//! 7. [`Reason`] — what became of it, counted per CPU and [`Hook`] in [`Counter`]s.
 //!
 //! [`catalogue`] lists every map with its name, capacity and layout hash: the one place for all three.
 //!
@@ -22,13 +26,16 @@
 
 pub mod catalogue;
 mod layout;
+mod pods;
 mod reason;
 mod types;
 
 pub use catalogue::{MapKind, MapSpec};
 pub use layout::Layout;
-pub use reason::{Outcome, Reason};
+
+pub use reason::{Hook, Outcome, Reason};
 pub use types::{
-    Config, Counter, Group, GroupId, NextHop, NextHopId, Port, RouteKey4, RouteKey6, TxPort,
-    config_flags, next_hop_flags, port_flags,
+    Config, Counter, Flat4Block, Flat4Root, Group, GroupId, NextHop, NextHopId, PodRange4,
+    PodRange6, Port, RouteKey4, RouteKey6, Slot, TxPort, VlanKey, config_flags, dead, flat4_mode,
+    next_hop_flags, port_flags,
 };

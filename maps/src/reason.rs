@@ -1,11 +1,11 @@
-//! Why a packet was forwarded or handed to the stack: one counter each.
+//! Why a packet was forwarded or handed to the stack: one counter each, at each hook.
 
 /// What a [`Reason`] means for the packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Sent on by XDP.
+    /// Sent on, or delivered to a pod.
     Forwarded,
-    /// Given to the kernel's stack, unmodified.
+    /// Given to what comes next, unmodified: from XDP to TC, from TC to the kernel's stack.
     Passed,
     /// Discarded.
     Dropped,
@@ -13,7 +13,7 @@ pub enum Outcome {
 
 macro_rules! reasons {
     ($( $(#[doc = $doc:literal])+ $name:ident = $value:literal, $text:literal, $outcome:ident; )+) => {
-        /// What became of a packet, and the slot of `counters` that says so.
+        /// What became of a packet at a hook.
         #[repr(u32)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Reason {
@@ -21,7 +21,7 @@ macro_rules! reasons {
         }
 
         impl Reason {
-            /// Every reason, in slot order.
+            /// Every reason, in the order of their numbers.
             pub const ALL: &'static [Reason] = &[ $( Reason::$name, )+ ];
 
             /// The name that the CLI and metrics use.
@@ -82,13 +82,55 @@ reasons! {
     NoTxPort = 16, "no_tx_port", Passed;
     /// An invariant between maps is broken: a route names a group, or a group a next hop, that cannot exist.
     Inconsistent = 17, "inconsistent", Dropped;
+    /// All next hops that the flow may take are dead.
+    NoneAlive = 18, "none_alive", Passed;
+    /// A range that this router announces and of which it has nothing more specific.
+    Blackhole = 19, "blackhole", Dropped;
+    /// For a pod or host on this node: XDP leaves delivery to TC.
+    Local = 20, "local", Passed;
+}
+
+/// Where a program looks at packets.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Hook {
+    /// XDP on an uplink.
+    Xdp = 0,
+    /// TC ingress on an uplink: what XDP passed on, or everything where XDP is not attached.
+    TcUplink = 1,
+    /// TC ingress on the host's side of a pod's veth.
+    TcPod = 2,
+}
+
+impl Hook {
+    /// Every hook, in the order of their slots.
+    pub const ALL: &'static [Self] = &[Self::Xdp, Self::TcUplink, Self::TcPod];
+
+    /// Slots of `counters`.
+    pub const SLOTS: u32 = Self::ALL.len() as u32 * Reason::COUNT;
+
+    /// The slot of `counters` for packets that ended here with `reason`.
+    #[must_use]
+    pub const fn slot(self, reason: Reason) -> u32 {
+        self as u32 * Reason::COUNT + reason.index()
+    }
+
+    /// The name that the CLI and metrics use.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Xdp => "xdp",
+            Self::TcUplink => "tc_uplink",
+            Self::TcPod => "tc_pod",
+        }
+    }
 }
 
 impl Reason {
-    /// Number of reasons, and of slots in `counters`.
+    /// Number of reasons.
     pub const COUNT: u32 = Self::ALL.len() as u32;
 
-    /// The slot of `counters`.
+    /// Its number: its place among the slots of a hook.
     #[must_use]
     pub const fn index(self) -> u32 {
         self as u32
@@ -100,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slots_are_dense_and_names_unique() {
+    fn numbers_are_dense_and_names_unique() {
         for (slot, reason) in Reason::ALL.iter().enumerate() {
             assert_eq!(reason.index() as usize, slot, "{reason:?}");
             assert!(!reason.description().is_empty());
@@ -109,5 +151,13 @@ mod tests {
                 .filter(|other| other.name() == reason.name());
             assert_eq!(same.count(), 1, "{}", reason.name());
         }
+    }
+
+    #[test]
+    fn every_hook_and_reason_has_a_slot_of_its_own() {
+        let pairs = Hook::ALL
+            .iter()
+            .flat_map(|hook| Reason::ALL.iter().map(|reason| hook.slot(*reason)));
+        assert!(pairs.eq(0..Hook::SLOTS));
     }
 }

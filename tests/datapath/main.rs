@@ -68,15 +68,19 @@ fn route6(n: u128) -> (RouteKey6, GroupId) {
 
 /// One of each kind of entry.
 fn some_of_everything() -> Vec<Op> {
-    let mut group = Group::zeroed();
+    let mut group = Group::EMPTY;
     group.member_count = 1;
-    group.members[0] = 5;
+    group.slots.iter_mut().for_each(|slot| slot.order[0] = 5);
     let next_hop = NextHop {
         ifindex: 1,
+        tx_ifindex: 1,
         mtu: 1500,
         flags: 1,
         dst_mac: [1; 6],
         src_mac: [2; 6],
+        vlan: 0,
+        reserved: 0,
+        addr: [0; 16],
     };
     vec![
         Op::PutNextHop(NextHopId(5), next_hop),

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use causeway_maps::catalogue::{MAX_GROUPS, MAX_IFINDEX, MAX_NEXT_HOPS};
-use causeway_maps::{GroupId, Reason, config_flags};
+use causeway_maps::{Group, GroupId, Reason, config_flags, dead, next_hop_flags};
 
 use crate::frame::{FAMILIES, Family, Frame, IP};
 use crate::model;
 use crate::rig::{Outcome, Rig};
 use crate::world::{
-    GROUP, NEXT_HOP, NO_TX, OFF, POD, UPLINK, UPLINK_2, World, group, next_hop, own_mac,
+    GROUP, NEXT_HOP, NO_TX, OFF, POD, UPLINK, UPLINK_2, World, group, next_hop, order, own_mac,
 };
 
 /// A frame on an interface, and the maps.
@@ -110,11 +110,12 @@ const ROWS: &[Row] = &[
     ("without a route a packet goes up", V4, |s| s.frame.set_destination("10.2.0.0"), Not(Reason::NoRoute)),
     ("without a route a packet goes up", V6, |s| s.frame.set_destination("2001:db8:2::"), Not(Reason::NoRoute)),
     ("an own address is punted", BOTH, |s| s.world.reroute(GroupId::PUNT.0), Not(Reason::Punt)),
+    ("an owned range without anything in it drops", BOTH, |s| s.world.reroute(GroupId::BLACKHOLE.0), Not(Reason::Blackhole)),
     ("an own address with TTL 1 is punted and has not expired", BOTH, |s| { s.world.reroute(GroupId::PUNT.0); s.frame.set_ttl(1); }, Not(Reason::Punt)),
-    ("the longest prefix wins", V4, |s| { s.second_path(3); s.world.route4("10.1.2.3", 32, 3); s.world.route4("0.0.0.0", 0, GROUP); }, ForwardedBy(UPLINK_2)),
-    ("the longest prefix wins", V6, |s| { s.second_path(3); s.world.route6("2001:db8:1::3", 128, 3); s.world.route6("::", 0, GROUP); }, ForwardedBy(UPLINK_2)),
-    ("the default route takes what nothing else does", V4, |s| { s.second_path(3); s.world.route4("0.0.0.0", 0, 3); s.frame.set_destination("203.0.113.9"); }, ForwardedBy(UPLINK_2)),
-    ("the default route takes what nothing else does", V6, |s| { s.second_path(3); s.world.route6("::", 0, 3); s.frame.set_destination("2001:db8:ffff::9"); }, ForwardedBy(UPLINK_2)),
+    ("the longest prefix wins", V4, |s| { s.second_path(4); s.world.route4("10.1.2.3", 32, 4); s.world.route4("0.0.0.0", 0, GROUP); }, ForwardedBy(UPLINK_2)),
+    ("the longest prefix wins", V6, |s| { s.second_path(4); s.world.route6("2001:db8:1::3", 128, 4); s.world.route6("::", 0, GROUP); }, ForwardedBy(UPLINK_2)),
+    ("the default route takes what nothing else does", V4, |s| { s.second_path(4); s.world.route4("0.0.0.0", 0, 4); s.frame.set_destination("203.0.113.9"); }, ForwardedBy(UPLINK_2)),
+    ("the default route takes what nothing else does", V6, |s| { s.second_path(4); s.world.route6("::", 0, 4); s.frame.set_destination("2001:db8:ffff::9"); }, ForwardedBy(UPLINK_2)),
     // TTL.
     ("TTL 0 has expired", BOTH, |s| s.frame.set_ttl(0), Not(Reason::TtlExpired)),
     ("TTL 1 expires here", BOTH, |s| s.frame.set_ttl(1), Not(Reason::TtlExpired)),
@@ -124,33 +125,42 @@ const ROWS: &[Row] = &[
     ("a zeroed route forwards nothing", BOTH, |s| s.world.reroute(GroupId::NONE.0), Not(Reason::EmptyGroup)),
     ("a group without members forwards nothing", BOTH, |s| s.set_group(&[]), Not(Reason::EmptyGroup)),
     ("a group that can't exist drops", BOTH, |s| s.world.reroute(MAX_GROUPS), Not(Reason::Inconsistent)),
-    ("more members than a group holds drop", BOTH, |s| s.group_of_65(), Not(Reason::Inconsistent)),
     ("the last group forwards", BOTH, |s| { s.world.groups.insert(MAX_GROUPS - 1, group(&[NEXT_HOP])); s.world.reroute(MAX_GROUPS - 1); }, Forwarded),
     ("a full group forwards", BOTH, |s| s.set_group(&[NEXT_HOP; 64]), Forwarded),
+    // Liveness.
+    ("the first member that is alive forwards", BOTH, |s| { s.second_path(4); s.set_slots([NEXT_HOP, 2]); s.kill(1, dead::LINK); }, ForwardedBy(UPLINK_2)),
+    ("the preferred member forwards although another is dead", BOTH, |s| { s.second_path(4); s.set_slots([NEXT_HOP, 2]); s.kill(2, dead::LINK); }, Forwarded),
+    ("a dead neighbour forwards nothing", BOTH, |s| s.kill(1, dead::NEIGHBOUR), Not(Reason::NoneAlive)),
+    ("what BFD has lost forwards nothing", BOTH, |s| s.kill(1, dead::BFD), Not(Reason::NoneAlive)),
+    ("a bit without a meaning is dead too", BOTH, |s| s.kill(1, 1 << 31), Not(Reason::NoneAlive)),
+    ("the last of eight forwards", BOTH, |s| s.all_dead_but_the_last(), Forwarded),
+    ("what stands behind a gap is not looked at", BOTH, |s| { s.set_slots([2, 0, NEXT_HOP]); s.kill(2, 1); }, Not(Reason::NoneAlive)),
     // Next hops.
-    ("next hop 0 drops", BOTH, |s| s.set_group(&[0]), Not(Reason::Inconsistent)),
-    ("a next hop that can't exist drops", BOTH, |s| s.set_group(&[MAX_NEXT_HOPS]), Not(Reason::Inconsistent)),
+    ("a slot without members forwards nothing", BOTH, |s| s.set_group(&[0]), Not(Reason::EmptyGroup)),
+    ("a next hop that can't exist drops", BOTH, |s| s.set_group(&[MAX_NEXT_HOPS as u16]), Not(Reason::Inconsistent)),
+    ("what no flow prefers is not looked at", BOTH, |s| s.set_slots([NEXT_HOP, MAX_NEXT_HOPS as u16]), Forwarded),
     ("an unresolved next hop goes up", BOTH, |s| s.next_hop().flags = 0, Not(Reason::Unresolved)),
-    ("a next hop that was never written goes up", BOTH, |s| s.set_group(&[MAX_NEXT_HOPS - 1]), Not(Reason::Unresolved)),
+    ("a next hop that was never written goes up", BOTH, |s| s.set_group(&[MAX_NEXT_HOPS as u16 - 1]), Not(Reason::Unresolved)),
+    ("what is on this node is left to TC", BOTH, |s| s.next_hop().flags |= next_hop_flags::LOCAL, Not(Reason::Local)),
     ("a packet as large as the MTU is forwarded", BOTH, |s| { s.frame.set_ip_len(1500); }, Forwarded),
     ("a packet larger than the MTU goes up", BOTH, |s| { s.frame.set_ip_len(1501); }, Not(Reason::TooBig)),
     ("padding does not count against the MTU", BOTH, |s| { s.next_hop().mtu = 100; s.frame.bytes.extend([0; 100]); }, Forwarded),
     // Role.
     ("a node is no path between its uplinks", BOTH, |s| s.next_hop().ifindex = UPLINK_2, Not(Reason::NotTransit)),
     ("a node sends nothing back where it came from", BOTH, |s| s.next_hop().ifindex = UPLINK, Not(Reason::NotTransit)),
-    ("a transit router is a path between its uplinks", BOTH, |s| { s.world.config.flags = config_flags::TRANSIT; s.world.next_hops.insert(NEXT_HOP, next_hop(UPLINK_2)); }, ForwardedBy(UPLINK_2)),
-    ("a node forwards from a pod to an uplink", BOTH, |s| { s.arrive(POD); s.world.next_hops.insert(NEXT_HOP, next_hop(UPLINK_2)); }, ForwardedBy(UPLINK_2)),
+    ("a transit router is a path between its uplinks", BOTH, |s| { s.world.config.flags = config_flags::TRANSIT; s.world.next_hops.insert(NEXT_HOP.into(), next_hop(UPLINK_2)); }, ForwardedBy(UPLINK_2)),
+    ("a node forwards from a pod to an uplink", BOTH, |s| { s.arrive(POD); s.world.next_hops.insert(NEXT_HOP.into(), next_hop(UPLINK_2)); }, ForwardedBy(UPLINK_2)),
     ("a node forwards from pod to pod", BOTH, |s| s.arrive(POD), Forwarded),
     // Egress.
-    ("a port that is off can still be sent on", BOTH, |s| { s.world.next_hops.insert(NEXT_HOP, next_hop(OFF)); }, ForwardedBy(OFF)),
-    ("an interface that is not in tx_ports is not sent on", BOTH, |s| s.next_hop().ifindex = NO_TX, Not(Reason::NoTxPort)),
-    ("an interface beyond tx_ports is not sent on", BOTH, |s| s.next_hop().ifindex = MAX_IFINDEX, Not(Reason::NoTxPort)),
+    ("a port that is off can still be sent on", BOTH, |s| { s.world.next_hops.insert(NEXT_HOP.into(), next_hop(OFF)); }, ForwardedBy(OFF)),
+    ("an interface that is not in tx_ports is not sent on", BOTH, |s| s.next_hop().tx_ifindex = NO_TX, Not(Reason::NoTxPort)),
+    ("an interface beyond tx_ports is not sent on", BOTH, |s| s.next_hop().tx_ifindex = MAX_IFINDEX, Not(Reason::NoTxPort)),
     // Which of two reasons.
     ("a bad checksum is said before a bad address", V4, |s| { s.frame.set_source("127.0.0.1"); s.ip(10, |byte| byte ^ 1); }, Not(Reason::BadChecksum)),
     ("no route is said before an expired TTL", BOTH, |s| { s.world.routes4.clear(); s.world.routes6.clear(); s.frame.set_ttl(1); }, Not(Reason::NoRoute)),
     ("an expired TTL is said before an empty group", BOTH, |s| { s.set_group(&[]); s.frame.set_ttl(1); }, Not(Reason::TtlExpired)),
     ("no transit is said before too big", BOTH, |s| { s.next_hop().ifindex = UPLINK_2; s.frame.set_ip_len(1501); }, Not(Reason::NotTransit)),
-    ("too big is said before no egress", BOTH, |s| { s.next_hop().ifindex = NO_TX; s.frame.set_ip_len(1501); }, Not(Reason::TooBig)),
+    ("too big is said before no egress", BOTH, |s| { s.next_hop().tx_ifindex = NO_TX; s.frame.set_ip_len(1501); }, Not(Reason::TooBig)),
 ];
 
 impl Setup {
@@ -184,16 +194,24 @@ impl Setup {
         self.world.route6("::", 0, GROUP);
     }
 
-    fn set_group(&mut self, members: &[u32]) {
+    fn set_group(&mut self, members: &[u16]) {
         self.world.groups.insert(GROUP, group(members));
     }
 
-    /// Whatever the hash, the chosen member is there and usable.
-    fn group_of_65(&mut self) {
-        self.set_group(&[NEXT_HOP; 64]);
-        if let Some(group) = self.world.groups.get_mut(&GROUP) {
-            group.member_count = 65;
-        }
+    /// The same members in the same order for every flow.
+    fn set_slots<const N: usize>(&mut self, ids: [u16; N]) {
+        let mut group = Group::EMPTY;
+        group.slots.fill(order(ids));
+        self.world.groups.insert(GROUP, group);
+    }
+
+    fn kill(&mut self, next_hop: u32, bits: u32) {
+        self.world.liveness.insert(next_hop, bits);
+    }
+
+    fn all_dead_but_the_last(&mut self) {
+        self.set_slots([11, 12, 13, 14, 15, 16, 17, NEXT_HOP]);
+        (11..=17).for_each(|id| self.kill(id, dead::LINK));
     }
 
     /// A group that leads to the second uplink, which this router may use.
@@ -206,7 +224,7 @@ impl Setup {
     fn next_hop(&mut self) -> &mut causeway_maps::NextHop {
         self.world
             .next_hops
-            .get_mut(&NEXT_HOP)
+            .get_mut(&NEXT_HOP.into())
             .expect("the simple world has it")
     }
 
@@ -250,8 +268,8 @@ fn expected(setup: &Setup, expect: Expect) -> (Reason, Outcome) {
                 },
             )
         }
-        Not(Reason::Inconsistent) => (
-            Reason::Inconsistent,
+        Not(reason) if reason.outcome() == causeway_maps::Outcome::Dropped => (
+            reason,
             Outcome {
                 action: 1,
                 frame: before,

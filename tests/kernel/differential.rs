@@ -6,12 +6,12 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use causeway_maps::catalogue::{MAX_GROUPS, MAX_IFINDEX, MAX_NEXT_HOPS};
-use causeway_maps::{Reason, config_flags, next_hop_flags};
+use causeway_maps::{GroupId, Reason, config_flags, dead, next_hop_flags};
 
 use crate::frame::{Family, Frame, IP};
 use crate::model;
 use crate::rig::Rig;
-use crate::world::{NO_TX, OFF, POD, UPLINK, UPLINK_2, World, group, next_hop, own_mac};
+use crate::world::{NO_TX, OFF, POD, UPLINK, UPLINK_2, World, group, next_hop, order, own_mac};
 
 const WORLDS: u32 = 250;
 const PACKETS_PER_WORLD: u32 = 480;
@@ -93,10 +93,13 @@ fn random_world(random: &mut Random) -> World {
             .map(|_| random_next_hop_id(random))
             .collect();
         let mut group = group(&members);
-        if random.one_in(20) {
-            group.member_count = random.below(200) as u32;
+        if random.one_in(8) {
+            let nonsense = random.bytes::<16>().map(|byte| u16::from(byte & 7));
+            for slot in group.slots.iter_mut().step_by(3) {
+                *slot = order(nonsense);
+            }
         }
-        if id > 1 {
+        if id >= GroupId::FIRST.0 {
             world.groups.insert(id, group);
         }
     }
@@ -107,10 +110,17 @@ fn random_world(random: &mut Random) -> World {
         if random.one_in(12) {
             hop.flags = !next_hop_flags::RESOLVED;
         }
-        if random.one_in(12) {
-            hop.ifindex = *random.of(&[0, NO_TX, 40, MAX_IFINDEX, u32::MAX]);
+        if random.one_in(16) {
+            hop.tx_ifindex = *random.of(&[0, NO_TX, 40, MAX_IFINDEX, u32::MAX]);
+        }
+        if random.one_in(16) {
+            hop.flags |= next_hop_flags::LOCAL;
         }
         world.next_hops.insert(id, hop);
+        if random.one_in(4) {
+            let bits = *random.of(&[dead::LINK, dead::NEIGHBOUR, dead::BFD, u32::MAX, 1 << 31]);
+            world.liveness.insert(id, bits);
+        }
     }
     world
 }
@@ -121,15 +131,16 @@ fn random_group(random: &mut Random) -> u32 {
         1 => 1,
         2 => *random.of(&[MAX_GROUPS, u32::MAX, 1 << 31]),
         3 => 100 + random.below(100) as u32,
-        _ => 2 + random.below(10) as u32,
+        4 => 2,
+        _ => 3 + random.below(9) as u32,
     }
 }
 
-fn random_next_hop_id(random: &mut Random) -> u32 {
-    match random.below(40) {
-        0 => *random.of(&[0, MAX_NEXT_HOPS, u32::MAX]),
-        1 => MAX_NEXT_HOPS - 1,
-        _ => 1 + random.below(19) as u32,
+fn random_next_hop_id(random: &mut Random) -> u16 {
+    match random.below(60) {
+        0 => *random.of(&[0, MAX_NEXT_HOPS as u16, u16::MAX]),
+        1 => MAX_NEXT_HOPS as u16 - 1,
+        _ => 1 + random.below(19) as u16,
     }
 }
 

@@ -26,10 +26,9 @@ pub(crate) fn decide(world: &World, ingress: u32, frame: &[u8]) -> (Reason, Outc
         Err(reason) => (
             reason,
             Outcome {
-                action: if reason == Reason::Inconsistent {
-                    XDP_DROP
-                } else {
-                    XDP_PASS
+                action: match reason {
+                    Reason::Inconsistent | Reason::Blackhole => XDP_DROP,
+                    _ => XDP_PASS,
                 },
                 frame: frame.to_vec(),
             },
@@ -73,10 +72,16 @@ fn forward(world: &World, ingress: u32, frame: &[u8]) -> Result<(Reason, Vec<u8>
     if group == GroupId::PUNT.0 {
         return Err(Reason::Punt);
     }
+    if group == GroupId::BLACKHOLE.0 {
+        return Err(Reason::Blackhole);
+    }
     if packet.ttl < 2 {
         return Err(Reason::TtlExpired);
     }
     let next_hop = next_hop(world, group, &packet)?;
+    if next_hop.flags & next_hop_flags::LOCAL != 0 {
+        return Err(Reason::Local);
+    }
     let uplink = |ifindex: u32| {
         ifindex < MAX_IFINDEX
             && world
@@ -93,7 +98,7 @@ fn forward(world: &World, ingress: u32, frame: &[u8]) -> Result<(Reason, Vec<u8>
     if packet.len > next_hop.mtu as usize {
         return Err(Reason::TooBig);
     }
-    if !TX_PORTS.contains(&next_hop.ifindex) {
+    if !TX_PORTS.contains(&next_hop.tx_ifindex) {
         return Err(Reason::NoTxPort);
     }
     let mut out = frame.to_vec();
@@ -211,14 +216,6 @@ fn next_hop(world: &World, group: u32, packet: &Packet) -> Result<NextHop, Reaso
     if group >= MAX_GROUPS {
         return Err(Reason::Inconsistent);
     }
-    let members = match world.groups.get(&group) {
-        None => return Err(Reason::EmptyGroup),
-        Some(group) if group.member_count == 0 => return Err(Reason::EmptyGroup),
-        Some(group) if group.member_count as usize > group.members.len() => {
-            return Err(Reason::Inconsistent);
-        }
-        Some(group) => &group.members[..group.member_count as usize],
-    };
     let hash = packet
         .flow
         .chunks_exact(8)
@@ -226,11 +223,26 @@ fn next_hop(world: &World, group: u32, packet: &Packet) -> Result<NextHop, Reaso
             hash.add(u64::from_le_bytes(word.try_into().expect("8 bytes")))
         })
         .finish();
-    let share = hash as f64 / 4_294_967_296.0;
-    let id = members[(share * members.len() as f64) as usize];
-    if id == 0 || id >= MAX_NEXT_HOPS {
-        return Err(Reason::Inconsistent);
+    let nth = (f64::from(hash) / 4_294_967_296.0 * 256.0) as usize;
+    let order: Vec<u32> = match world.groups.get(&group) {
+        None => vec![],
+        Some(group) => group.slots[nth].order.map(u32::from).to_vec(),
+    };
+    let members: Vec<u32> = order.into_iter().take_while(|id| *id != 0).collect();
+    if members.is_empty() {
+        return Err(Reason::EmptyGroup);
     }
+    let mut alive = None;
+    for id in members {
+        if id >= MAX_NEXT_HOPS {
+            return Err(Reason::Inconsistent);
+        }
+        if world.liveness.get(&id).is_none_or(|dead| *dead == 0) {
+            alive = Some(id);
+            break;
+        }
+    }
+    let id = alive.ok_or(Reason::NoneAlive)?;
     match world.next_hops.get(&id) {
         Some(next_hop) if next_hop.flags & next_hop_flags::RESOLVED != 0 => Ok(*next_hop),
         _ => Err(Reason::Unresolved),

@@ -31,11 +31,12 @@ fn bpftool_names_the_fields_of_every_table() {
                 let bits = if name == "routes4" { 16 } else { 48 };
                 assert_eq!(formatted["key"]["prefix_len"], bits, "{name}: {formatted}");
                 assert!(formatted["key"]["data"].is_array(), "{name}: {formatted}");
-                assert_eq!(formatted["value"], 2, "{name}: {formatted}");
+                assert_eq!(formatted["value"], 3, "{name}: {formatted}");
             }
             "groups" => {
                 assert_eq!(formatted["value"]["member_count"], 1, "{formatted}");
-                assert_eq!(formatted["value"]["members"][0], 1, "{formatted}");
+                let slot = &formatted["value"]["slots"][255];
+                assert_eq!(slot["order"][0], 1, "{formatted}");
             }
             _ => {
                 assert_eq!(formatted["value"]["ifindex"], 13, "{formatted}");

@@ -9,7 +9,7 @@ use aya::maps::xdp::DevMap;
 use aya::maps::{Array, LpmTrie, Map, MapData, PerCpuArray};
 use aya::programs::{TestRun, TestRunOptions, Xdp};
 use bytemuck::{NoUninit, bytes_of};
-use causeway_maps::{Config, Group, NextHop, Port, Reason};
+use causeway_maps::{Config, Group, Hook, NextHop, Port, Reason};
 
 use crate::world::{TX_PORTS, World};
 
@@ -25,6 +25,7 @@ pub(crate) struct Rig {
     routes6: LpmTrie<MapData, [u8; 16], u32>,
     groups: Array<MapData, [u8; size_of::<Group>()]>,
     next_hops: Array<MapData, [u8; size_of::<NextHop>()]>,
+    liveness: Array<MapData, [u8; 4]>,
     counters: PerCpuArray<MapData, [u64; 2]>,
     installed: Option<World>,
     map_ids: Vec<(&'static str, u32)>,
@@ -87,6 +88,9 @@ impl Rig {
             next_hops: take("next_hops")
                 .try_into()
                 .expect("next_hops has its layout"),
+            liveness: take("liveness")
+                .try_into()
+                .expect("liveness has its layout"),
             counters: take("counters")
                 .try_into()
                 .expect("counters has its layout"),
@@ -116,6 +120,9 @@ impl Rig {
             old.next_hops
                 .keys()
                 .for_each(|&id| erase(&mut self.next_hops, id));
+            old.liveness
+                .keys()
+                .for_each(|&id| erase(&mut self.liveness, id));
         }
         for (&(addr, len), id) in &world.routes4 {
             self.routes4
@@ -138,6 +145,9 @@ impl Rig {
             .for_each(|(&id, value)| write(&mut self.groups, id, value));
         for (&id, value) in &world.next_hops {
             write(&mut self.next_hops, id, value);
+        }
+        for (&id, value) in &world.liveness {
+            write(&mut self.liveness, id, value);
         }
         self.installed = Some(world.clone());
     }
@@ -164,7 +174,7 @@ impl Rig {
     /// Packets and bytes counted so far, over all CPUs.
     pub(crate) fn counted(&self, reason: Reason) -> [u64; 2] {
         self.counters
-            .get(&reason.index(), 0)
+            .get(&Hook::Xdp.slot(reason), 0)
             .expect("every reason has a counter")
             .iter()
             .fold([0, 0], |sum, one| [sum[0] + one[0], sum[1] + one[1]])

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use causeway_maps::{Config, Group, NextHop, Port, next_hop_flags, port_flags};
+use causeway_maps::{
+    Config, Group, NextHop, PodRange4, PodRange6, Port, Slot, next_hop_flags, port_flags,
+};
 
 /// What the maps hold. Ids that can't exist are welcome: the maps simply don't get what they have no slot for.
 #[derive(Clone, Debug)]
@@ -14,6 +16,7 @@ pub(crate) struct World {
     pub(crate) routes6: BTreeMap<([u8; 16], u8), u32>,
     pub(crate) groups: BTreeMap<u32, Group>,
     pub(crate) next_hops: BTreeMap<u32, NextHop>,
+    pub(crate) liveness: BTreeMap<u32, u32>,
 }
 
 /// Two uplinks, a port for pods, and one that does not forward: interfaces that exist in every rig.
@@ -27,8 +30,8 @@ pub(crate) const NO_TX: u32 = 16;
 pub(crate) const TX_PORTS: &[u32] = &[UPLINK, UPLINK_2, POD, OFF];
 
 /// The group of the route that packets of [`crate::frame`] match, and its only next hop, by the port for pods.
-pub(crate) const GROUP: u32 = 2;
-pub(crate) const NEXT_HOP: u32 = 1;
+pub(crate) const GROUP: u32 = 3;
+pub(crate) const NEXT_HOP: u16 = 1;
 
 /// The MAC address of an interface.
 pub(crate) const fn own_mac(ifindex: u32) -> [u8; 6] {
@@ -43,6 +46,8 @@ impl World {
             config: Config {
                 flags: 0,
                 hash_seed: 7,
+                pods4: PodRange4::NONE,
+                pods6: PodRange6::NONE,
             },
             ports: [
                 (UPLINK, port(UPLINK, enabled | port_flags::UPLINK)),
@@ -54,7 +59,8 @@ impl World {
             routes4: [(([10, 1, 0, 0], 16), GROUP)].into(),
             routes6: BTreeMap::new(),
             groups: [(GROUP, group(&[NEXT_HOP]))].into(),
-            next_hops: [(NEXT_HOP, next_hop(POD))].into(),
+            next_hops: [(NEXT_HOP.into(), next_hop(POD))].into(),
+            liveness: BTreeMap::new(),
         };
         world.route6("2001:db8:1::", 48, GROUP);
         world
@@ -85,22 +91,44 @@ pub(crate) fn port(ifindex: u32, flags: u32) -> Port {
     }
 }
 
-pub(crate) fn group(members: &[u32]) -> Group {
-    let mut group = Group {
-        member_count: members.len() as u32,
-        members: [0; Group::MAX_MEMBERS],
-    };
-    group.members[..members.len()].copy_from_slice(members);
+/// A group in which each slot prefers the next of `members`, and falls back on those after it.
+pub(crate) fn group(members: &[u16]) -> Group {
+    let mut group = Group::EMPTY;
+    if members.is_empty() {
+        return group;
+    }
+    group.member_count = members.len() as u32;
+    for (slot, first) in group.slots.iter_mut().zip((0..members.len()).cycle()) {
+        *slot = order(
+            members
+                .iter()
+                .cycle()
+                .skip(first)
+                .take(members.len())
+                .copied(),
+        );
+    }
     group
+}
+
+/// A slot.
+pub(crate) fn order(ids: impl IntoIterator<Item = u16>) -> Slot {
+    let mut slot = Slot::EMPTY;
+    slot.order.iter_mut().zip(ids).for_each(|(to, id)| *to = id);
+    slot
 }
 
 /// A resolved next hop; its neighbour's MAC address tells which.
 pub(crate) fn next_hop(ifindex: u32) -> NextHop {
     NextHop {
         ifindex,
+        tx_ifindex: ifindex,
         mtu: 1500,
         flags: next_hop_flags::RESOLVED,
         dst_mac: [0x02, 0xff, 0, 0, 0, ifindex as u8],
         src_mac: own_mac(ifindex),
+        vlan: 0,
+        reserved: 0,
+        addr: [0; 16],
     }
 }

@@ -1,6 +1,6 @@
 //! Who forwarded: the kernel's counters, and the dataplane's maps read by `bpftool`, which is not ours.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::IpAddr;
 
@@ -47,9 +47,11 @@ pub fn counters(node: &Node) -> Result<BTreeMap<Reason, u64>> {
     for entry in dump.as_array().into_iter().flatten() {
         let entry = entry.get("formatted").unwrap_or(entry);
         let slot = entry["key"].as_u64().context("a counter without a key")?;
-        let reason = Reason::ALL
-            .get(usize::try_from(slot)?)
-            .with_context(|| format!("no reason {slot}"))?;
+        let slot = usize::try_from(slot)?;
+        // XDP's come first.
+        let Some(reason) = Reason::ALL.get(slot) else {
+            continue;
+        };
         let packets = entry["values"]
             .as_array()
             .context("a counter without values")?
@@ -86,16 +88,13 @@ pub fn group_of(node: &Node, address: IpAddr) -> Result<Vec<u64>> {
     let key = u32::try_from(group)?.to_ne_bytes();
     let group = bpftool(node, "groups", &["lookup"], &key)?;
     let value = formatted_value(&group);
-    let count = value["member_count"]
-        .as_u64()
-        .with_context(|| format!("not a group: {group}"))?;
-    Ok(value["members"]
-        .as_array()
-        .context("a group without members")?
+    let slots = value["slots"].as_array().context("a group without slots")?;
+    let preferred: BTreeSet<u64> = slots
         .iter()
-        .filter_map(Value::as_u64)
-        .take(usize::try_from(count)?)
-        .collect())
+        .filter_map(|slot| slot["order"].get(0)?.as_u64())
+        .filter(|id| *id != 0)
+        .collect();
+    Ok(preferred.into_iter().collect())
 }
 
 fn formatted_value(entry: &Value) -> &Value {

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail, ensure};
 use aya_obj::{Map, Object, ProgramSection};
 use causeway_maps::MapSpec;
-use causeway_maps::catalogue::ALL;
+use causeway_maps::catalogue::{ALL, FLAT4, FLAT4_TABLE};
 
 use crate::setup::ensure_ebpf_tools;
 use crate::workspace::{cargo, note, root, run as run_command, target_dir};
@@ -111,6 +111,9 @@ fn verify(bytes: &[u8]) -> Result<()> {
             .with_context(|| format!("it lacks map {}", spec.name))?;
         compare(map, spec).with_context(|| format!("map {}", spec.name))?;
     }
+    let inner = object.maps.get(FLAT4.name).and_then(Map::inner);
+    let inner = inner.with_context(|| format!("map {} is made of nothing", FLAT4.name))?;
+    compare(&inner, &FLAT4_TABLE).with_context(|| format!("the tables in map {}", FLAT4.name))?;
     for name in object.maps.keys() {
         if !ALL.iter().any(|spec| spec.name == name) {
             bail!("it has map {name}, which maps/src/catalogue.rs does not list");

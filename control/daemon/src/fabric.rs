@@ -24,7 +24,7 @@ use causeway_bgp::fib::FibDelta;
 use causeway_bgp::rib::{NextHopInterest, NextHopKey as BgpNextHop};
 use causeway_config::NodeSettings;
 use causeway_datapath::{Datapath, LoadOptions, OBJECT};
-use causeway_maps::{Config, config_flags};
+use causeway_maps::{Config, PodRange4, PodRange6, config_flags};
 use causeway_net::{Limits, NamePattern, Network, NetworkConfig, NextHopKey, PortRole, PortRule};
 use causeway_netlink::{Event as NetlinkEvent, Monitor, MonitorConfig, Neighbours};
 use causeway_plan::{Dump, Failure, Interest, Key, Planner};
@@ -320,6 +320,8 @@ impl Fabric {
             hash_seed: settings
                 .hash_seed
                 .unwrap_or_else(|| seed(&options.node_name)),
+            pods4: PodRange4::NONE,
+            pods6: PodRange6::NONE,
         });
     }
 

@@ -12,7 +12,9 @@ use causeway_maps::catalogue::{
     ALL, CONFIG, COUNTERS, GROUPS, LAYOUT, MAX_IFINDEX, NEXT_HOPS, PORTS, ROUTES4, ROUTES6,
     TX_PORTS,
 };
-use causeway_maps::{Config, Counter, Group, GroupId, MapSpec, NextHop, NextHopId, Reason, TxPort};
+use causeway_maps::{
+    Config, Counter, Group, GroupId, Hook, MapSpec, NextHop, NextHopId, Reason, TxPort,
+};
 use causeway_plan::{Dump, Op};
 
 use crate::attach::{self, AttachMode, Attachment, XdpMode};
@@ -197,7 +199,7 @@ impl Datapath {
         ])
     }
 
-    /// What became of packets so far, summed over CPUs, in the order of [`Reason::ALL`].
+    /// What became of packets at XDP so far, summed over CPUs, in the order of [`Reason::ALL`].
     ///
     /// # Errors
     ///
@@ -208,7 +210,7 @@ impl Datapath {
         let mut per_cpu = vec![Counter::zeroed(); cpus];
         let mut counters = Vec::with_capacity(Reason::ALL.len());
         for &reason in Reason::ALL {
-            let key = reason.index().to_ne_bytes();
+            let key = Hook::Xdp.slot(reason).to_ne_bytes();
             let values = bytemuck::cast_slice_mut(&mut per_cpu);
             sys::lookup(self.maps.fd(&COUNTERS), &key, values)
                 .map_err(Error::system("reading map counters"))?;

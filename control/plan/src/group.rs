@@ -1,7 +1,7 @@
 //! Which members of a next-hop set forward, and with what share.
 
 use causeway_bgp::fib::FibNextHop;
-use causeway_maps::{Group, NextHop, NextHopId, next_hop_flags};
+use causeway_maps::{Group, NextHop, NextHopId, Slot, next_hop_flags};
 use causeway_net::{NextHopKey, Resolution};
 
 /// The key under which the network resolves a member.
@@ -17,10 +17,14 @@ pub(crate) fn entry(resolution: &Resolution) -> Option<NextHop> {
     match *resolution {
         Resolution::Resolved(adjacency) => Some(NextHop {
             ifindex: adjacency.ifindex,
+            tx_ifindex: adjacency.ifindex,
             mtu: adjacency.mtu,
             flags: next_hop_flags::RESOLVED,
             dst_mac: adjacency.dst_mac.0,
             src_mac: adjacency.src_mac.0,
+            vlan: 0,
+            reserved: 0,
+            addr: [0; 16],
         }),
         Resolution::Pending {
             ifindex,
@@ -28,10 +32,14 @@ pub(crate) fn entry(resolution: &Resolution) -> Option<NextHop> {
             mtu,
         } => Some(NextHop {
             ifindex,
+            tx_ifindex: ifindex,
             mtu,
             flags: 0,
             dst_mac: [0; 6],
             src_mac: src_mac.0,
+            vlan: 0,
+            reserved: 0,
+            addr: [0; 16],
         }),
         Resolution::Unusable(_) => None,
     }
@@ -57,23 +65,48 @@ pub(crate) fn select<'a>(
     resolved
 }
 
-/// The entry of `groups` in which each member has slots in proportion to its weight, at least one.
+/// The entry of `groups` in which each member is preferred by slots in proportion to its weight, and the others follow.
 pub(crate) fn lower(members: &[(NextHopId, u32)]) -> Group {
     let members = &members[..members.len().min(Group::MAX_MEMBERS)];
-    let mut group = Group {
-        member_count: 0,
-        members: [0; Group::MAX_MEMBERS],
-    };
-    for (slots, (id, _)) in shares(members).into_iter().zip(members) {
-        for _ in 0..slots {
-            let Some(slot) = group.members.get_mut(group.member_count as usize) else {
-                return group;
-            };
-            *slot = id.0;
-            group.member_count += 1;
-        }
+    let ring: Vec<NextHopId> = shares(members)
+        .into_iter()
+        .zip(members)
+        .flat_map(|(share, (id, _))| core::iter::repeat_n(*id, share))
+        .collect();
+    let mut group = Group::EMPTY;
+    if ring.is_empty() {
+        return group;
+    }
+    group.member_count = members.len() as u32;
+    for (i, slot) in group.slots.iter_mut().enumerate() {
+        let start = i % ring.len();
+        fill(slot, ring[start..].iter().chain(&ring[..start]));
     }
     group
+}
+
+/// Writes the first distinct ids.
+fn fill<'a>(slot: &mut Slot, ids: impl Iterator<Item = &'a NextHopId>) {
+    let mut used = 0;
+    for id in ids {
+        let id = u16::try_from(id.0).unwrap_or(0);
+        if used < Slot::MAX_ORDER && !slot.order[..used].contains(&id) {
+            slot.order[used] = id;
+            used += 1;
+        }
+    }
+}
+
+/// The distinct members of a group's entry, the preferred one of the first slot first.
+pub(crate) fn members_of(group: &Group) -> Vec<NextHopId> {
+    let mut members = Vec::new();
+    let mut seen = std::collections::BTreeSet::new();
+    for id in group.slots.iter().flat_map(|slot| slot.order) {
+        if id != 0 && seen.insert(id) {
+            members.push(NextHopId(id.into()));
+        }
+    }
+    members
 }
 
 /// Slots per member, [`Group::MAX_MEMBERS`] in total at most. Equal weights give one each.
@@ -121,40 +154,38 @@ mod tests {
             .map(|(i, weight)| (NextHopId(i as u32 + 1), *weight))
             .collect();
         let group = lower(&members);
-        let used = &group.members[..group.member_count as usize];
-        assert!(
-            group.members[used.len()..].iter().all(|id| *id == 0),
-            "unused slots are zero"
-        );
         members
             .iter()
-            .map(|(id, _)| used.iter().filter(|slot| **slot == id.0).count())
+            .map(|(id, _)| {
+                let prefers = |slot: &&Slot| u32::from(slot.order[0]) == id.0;
+                group.slots.iter().filter(prefers).count()
+            })
             .collect()
     }
 
     #[test]
-    fn equal_weights_take_one_slot_each() {
-        assert_eq!(slots(&[1, 1, 1]), [1, 1, 1]);
-        assert_eq!(slots(&[40, 40]), [1, 1]);
-        assert_eq!(slots(&[0, 1]), [1, 1], "a weight of zero counts as one");
-        assert_eq!(slots(&[1; 64]), [1; 64]);
+    fn slots_are_shared_by_weight() {
+        assert_eq!(slots(&[1, 1, 1]), [86, 85, 85]);
+        assert_eq!(slots(&[40, 40]), [128, 128]);
+        assert_eq!(slots(&[0, 1]), [128, 128], "a weight of zero counts as one");
+        assert_eq!(slots(&[1; 64]), [4; 64]);
+        assert_eq!(slots(&[100, 1]), [252, 4]);
+        assert_eq!(slots(&[u32::MAX, 1, 1]).iter().sum::<usize>(), Group::SLOTS);
     }
 
     #[test]
-    fn weights_are_kept_exactly_where_they_fit_and_closely_where_not() {
-        assert_eq!(slots(&[10, 20, 30]), [1, 2, 3]);
-        assert_eq!(slots(&[100, 1]), [63, 1]);
-        assert_eq!(slots(&[1000, 1, 1, 1]), [61, 1, 1, 1]);
-        assert_eq!(slots(&[65, 65, 64])[..], [22, 21, 21]);
-        assert_eq!(
-            slots(&[u32::MAX, u32::MAX - 1, 1]).iter().sum::<usize>(),
-            64
-        );
-    }
-
-    #[test]
-    fn more_members_than_slots_are_cut_off() {
-        let many = slots(&[1; 70]);
-        assert_eq!(many.iter().sum::<usize>(), 64);
+    fn a_slot_names_each_member_once_and_then_nothing() {
+        let members: Vec<_> = (1..=3).map(|id| (NextHopId(id), 2 * id)).collect();
+        for slot in lower(&members).slots {
+            let mut order = slot.order[..3].to_vec();
+            order.sort_unstable();
+            assert_eq!(order, [1, 2, 3]);
+            assert_eq!(slot.order[3..], [0; 5]);
+        }
+        let many: Vec<_> = (1..=70).map(|id| (NextHopId(id), 1)).collect();
+        let group = lower(&many);
+        assert_eq!(group.member_count, 64, "more members are cut off");
+        assert!(group.slots.iter().all(|slot| slot.order[7] != 0));
+        assert_eq!(lower(&[]), Group::EMPTY);
     }
 }

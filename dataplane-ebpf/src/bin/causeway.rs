@@ -84,30 +84,47 @@ mod maps {
     //! The maps of [`catalogue`], under the names that it gives them.
 
     use aya_ebpf::btf_maps::lpm_trie::Key;
-    use aya_ebpf::btf_maps::{Array, DevMap, LpmTrie, PerCpuArray};
+    use aya_ebpf::btf_maps::{Array, ArrayOfMaps, DevMap, HashMap, LpmTrie, PerCpuArray};
     use aya_ebpf::macros::btf_map;
     use causeway_ebpf::Tables;
     use causeway_maps::catalogue::{
-        MAX_GROUPS, MAX_IFINDEX, MAX_LAYOUTS, MAX_NEXT_HOPS, MAX_ROUTES4, MAX_ROUTES6,
+        MAX_GROUPS, MAX_IFINDEX, MAX_LAYOUTS, MAX_NEXT_HOPS, MAX_POD_BLOCKS, MAX_ROUTES4,
+        MAX_ROUTES6, MAX_VLANS, OCTETS,
     };
-    use causeway_maps::{Config, Counter, Group, GroupId, NextHop, NextHopId, Port, Reason};
+    use causeway_maps::{
+        Config, Counter, Flat4Block, Flat4Root, Group, GroupId, Hook, NextHop, NextHopId, Port,
+        Reason, VlanKey,
+    };
 
     #[btf_map(name = "routes4")]
     static ROUTES4: LpmTrie<[u8; 4], u32, { MAX_ROUTES4 as usize }> = LpmTrie::new();
     #[btf_map(name = "routes6")]
     static ROUTES6: LpmTrie<[u8; 16], u32, { MAX_ROUTES6 as usize }> = LpmTrie::new();
+    #[btf_map(name = "pods4")]
+    static PODS4: Array<u32, { MAX_POD_BLOCKS as usize }> = Array::new();
+    #[btf_map(name = "pods6")]
+    static PODS6: Array<u32, { MAX_POD_BLOCKS as usize }> = Array::new();
+    #[btf_map(name = "flat4_roots")]
+    static FLAT4_ROOTS: Array<Flat4Root, { OCTETS as usize }> = Array::new();
+    #[btf_map(name = "flat4")]
+    static FLAT4: ArrayOfMaps<Array<Flat4Block, { OCTETS as usize }>, { OCTETS as usize }> =
+        ArrayOfMaps::new();
     #[btf_map(name = "groups")]
     static GROUPS: Array<Group, { MAX_GROUPS as usize }> = Array::new();
     #[btf_map(name = "next_hops")]
     static NEXT_HOPS: Array<NextHop, { MAX_NEXT_HOPS as usize }> = Array::new();
+    #[btf_map(name = "liveness")]
+    static LIVENESS: Array<u32, { MAX_NEXT_HOPS as usize }> = Array::new();
     #[btf_map(name = "ports")]
     static PORTS: Array<Port, { MAX_IFINDEX as usize }> = Array::new();
+    #[btf_map(name = "vlans")]
+    static VLANS: HashMap<VlanKey, u32, { MAX_VLANS as usize }> = HashMap::new();
     #[btf_map(name = "tx_ports")]
     static TX_PORTS: DevMap<{ MAX_IFINDEX as usize }> = DevMap::new();
     #[btf_map(name = "config")]
     static CONFIG: Array<Config, 1> = Array::new();
     #[btf_map(name = "counters")]
-    static COUNTERS: PerCpuArray<Counter, { Reason::COUNT as usize }> = PerCpuArray::new();
+    static COUNTERS: PerCpuArray<Counter, { Hook::SLOTS as usize }> = PerCpuArray::new();
     // Written and read by userspace only.
     #[btf_map(name = "layout")]
     static LAYOUT: Array<u64, { MAX_LAYOUTS as usize }> = Array::new();
@@ -155,13 +172,18 @@ mod maps {
         }
 
         #[inline(always)]
+        fn liveness(&self, id: NextHopId) -> Option<u32> {
+            LIVENESS.get(id.0).copied()
+        }
+
+        #[inline(always)]
         fn choose_egress(&self, ifindex: u32) -> bool {
             TX_PORTS.redirect(ifindex, PASS_ON_MISS).is_ok()
         }
 
         #[inline(always)]
         fn count(&self, reason: Reason, bytes: u64) {
-            if let Some(counter) = COUNTERS.get_ptr_mut(reason.index()) {
+            if let Some(counter) = COUNTERS.get_ptr_mut(Hook::Xdp.slot(reason)) {
                 // SAFETY: it is this CPU's own, and nothing interrupts the program to count on the same CPU.
                 let counter = unsafe { &mut *counter };
                 counter.packets += 1;

@@ -11,6 +11,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use slab::Slab;
 
+use crate::group::members_of;
 use crate::ids::Ids;
 
 /// Ports: wanted, in the map, and those to be looked at.
@@ -173,9 +174,5 @@ impl Groups {
 
 /// The distinct next hops of a group's entry.
 pub(super) fn hops_of(group: &Group) -> BTreeSet<NextHopId> {
-    let used = (group.member_count as usize).min(Group::MAX_MEMBERS);
-    group.members[..used]
-        .iter()
-        .map(|id| NextHopId(*id))
-        .collect()
+    members_of(group).into_iter().collect()
 }

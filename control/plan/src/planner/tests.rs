@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use causeway_bgp::fib::{FibDelta, FibNextHop, NextHopSetId};
 use causeway_bgp::types::Prefix;
-use causeway_maps::{GroupId, NextHop, NextHopId, next_hop_flags};
+use causeway_maps::{Group, GroupId, NextHop, NextHopId, next_hop_flags};
 use causeway_net::{
     Adjacency, Local, MacAddr, NetDelta, NextHopKey, Port, PortRole, Resolution, Subnet, Unusable,
 };
 use proptest::prelude::*;
 
 use super::*;
+use crate::group::members_of;
 use crate::{Dump, Op};
 
 const OWN: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
@@ -136,9 +137,9 @@ impl Rig {
         else {
             return Vec::new();
         };
-        let used = &group.members[..group.member_count as usize];
-        used.iter()
-            .map(|id| self.maps.next_hops[&NextHopId(*id)].ifindex)
+        members_of(&group)
+            .iter()
+            .map(|id| self.maps.next_hops[id].ifindex)
             .collect()
     }
 }
@@ -169,10 +170,10 @@ fn assert_sound(maps: &Dump, op: &Op) {
         );
     }
     for (id, group) in &maps.groups {
-        for member in &group.members[..group.member_count as usize] {
+        for member in members_of(group) {
             assert!(
-                maps.next_hops.contains_key(&NextHopId(*member)),
-                "{id:?} holds next hop {member}, which is not written, after {op:?}"
+                maps.next_hops.contains_key(&member),
+                "{id:?} holds {member:?}, which is not written, after {op:?}"
             );
         }
     }
@@ -291,7 +292,7 @@ fn equal_sets_share_a_group_and_it_goes_with_the_last() {
 fn what_does_not_fit_is_named_and_comes_in_when_there_is_room() {
     let mut rig = Rig::new(Capacities {
         routes4: 2,
-        groups: 3,
+        groups: 4,
         ..Capacities::default()
     });
     rig.fib(
@@ -315,7 +316,7 @@ fn what_does_not_fit_is_named_and_comes_in_when_there_is_room() {
     assert_eq!(
         left_out,
         [
-            "group of 10.0.0.2 does not fit: groups holds at most 3",
+            "group of 10.0.0.2 does not fit: groups holds at most 4",
             "route 10.3.0.0/16 does not fit: routes4 holds at most 2",
         ]
     );
@@ -365,7 +366,7 @@ fn a_difference_is_found_and_repaired() {
     rig.maps
         .groups
         .values_mut()
-        .for_each(|group| group.member_count = 0);
+        .for_each(|group| *group = Group::EMPTY);
     let differences = rig.planner.verify(&rig.maps, 10);
     assert_eq!(differences.len(), 2);
     for difference in differences {
@@ -554,8 +555,8 @@ fn found(maps: &Dump) -> BTreeMap<String, Option<Vec<NextHop>>> {
                 return (prefix, None);
             }
             let group = maps.groups[group];
-            let members = group.members[..group.member_count as usize].iter();
-            let members = members.map(|id| maps.next_hops[&NextHopId(*id)]).collect();
+            let members = members_of(&group);
+            let members = members.iter().map(|id| maps.next_hops[id]).collect();
             (prefix, Some(members))
         })
         .collect()
@@ -694,8 +695,7 @@ proptest! {
         let groups: BTreeSet<GroupId> = rig.maps.groups.keys().copied().collect();
         prop_assert!(used.is_subset(&groups));
         let held: BTreeSet<NextHopId> = rig.maps.groups.values()
-            .flat_map(|group| group.members[..group.member_count as usize].to_vec())
-            .map(NextHopId).collect();
+            .flat_map(members_of).collect();
         prop_assert_eq!(held, rig.maps.next_hops.keys().copied().collect());
         let differences = rig.planner.verify(&rig.maps, 10);
         prop_assert_eq!(&differences, &[]);

@@ -371,7 +371,7 @@ pub struct DefaultRoute {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MaxPrefixes {
-    /// More than this ends the session (Cease/1).
+    /// More than this ends the session (Cease/1), unless `warnOnly` is set.
     pub limit: u32,
     /// Percentage of the limit that is worth a warning, 1 to 100. Default: 75.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -379,6 +379,9 @@ pub struct MaxPrefixes {
     /// Try again after this; absent: stay down until `causeway bgp neighbor enable`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_after_seconds: Option<u32>,
+    /// More than the limit is told and ends nothing. Not with `restartAfterSeconds`. Default: false.
+    #[serde(default)]
+    pub warn_only: bool,
 }
 
 /// Specification of a [`BgpAdvertisement`].

@@ -471,12 +471,23 @@ impl FamilyConfig {
 /// A limit on the prefixes that a peer may announce in a family (RFC 4486 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MaxPrefixes {
-    /// More than this ends the session with Cease/1.
+    /// More than this is too much.
     pub limit: u32,
     /// Percentage of the limit at which an event warns.
     pub warn_percent: u8,
-    /// Try again after this; `None` waits for a command.
-    pub restart_after: Option<Duration>,
+    /// What more than the limit leads to.
+    pub excess: Excess,
+}
+
+/// What more prefixes than the limit lead to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Excess {
+    /// The session ends with Cease/1 and waits for a command.
+    Stop,
+    /// The session ends with Cease/1 and starts again after this.
+    RestartAfter(Duration),
+    /// An event warns, and the session goes on.
+    Warn,
 }
 
 /// Graceful restart (RFC 4724, RFC 8538).

@@ -312,3 +312,15 @@ fn a_directory_that_is_not_there_says_so() {
             .starts_with("/nonexistent/causeway: cannot read the directory: ")
     );
 }
+
+#[test]
+fn a_limit_that_only_warns_restarts_nothing() {
+    let yaml = peer_config(
+        "  families:\n    - afi: ipv4\n      maxPrefixes: {limit: 5, warnOnly: true, restartAfterSeconds: 3}\n",
+    );
+    assert_eq!(
+        mistakes(&yaml),
+        "x.yaml:7: BGPPeerConfig tor: spec.families[0].maxPrefixes.warnOnly: a limit that only warns ends no session that \
+         could be restarted; remove `warnOnly` or `restartAfterSeconds`"
+    );
+}

@@ -10,8 +10,8 @@ use anyhow::{Context as _, Result, anyhow};
 use causeway_api::bgp::NextHopMode as ApiNextHop;
 use causeway_api::cidr::Cidr;
 use causeway_bgp::config::{
-    DynamicConfig, FamilyConfig, GracefulRestartConfig, MaxPrefixes, Md5Key, PeerConfig, RemoteAs,
-    SessionConfig, ShutdownMessage, SpeakerConfig, TimersConfig, TransportOptions, Ttl,
+    DynamicConfig, Excess, FamilyConfig, GracefulRestartConfig, MaxPrefixes, Md5Key, PeerConfig,
+    RemoteAs, SessionConfig, ShutdownMessage, SpeakerConfig, TimersConfig, TransportOptions, Ttl,
 };
 use causeway_bgp::origin::Originated;
 use causeway_bgp::rib::{FamilySession, MedConfig, MissingMed, NextHopMode, RibConfig};
@@ -237,9 +237,11 @@ fn family(family: &causeway_config::Family) -> FamilyConfig {
     lowered.max_prefixes = spec.max_prefixes.map(|limit| MaxPrefixes {
         limit: limit.limit,
         warn_percent: limit.warn_percent.unwrap_or(75),
-        restart_after: limit
-            .restart_after_seconds
-            .map(|seconds| Duration::from_secs(seconds.into())),
+        excess: match limit.restart_after_seconds {
+            _ if limit.warn_only => Excess::Warn,
+            Some(seconds) => Excess::RestartAfter(Duration::from_secs(seconds.into())),
+            None => Excess::Stop,
+        },
     });
     lowered
 }

@@ -60,6 +60,8 @@ pub(crate) struct Peer {
     pub(crate) end_of_rib: FamilySet,
     /// Told about the warning threshold.
     pub(super) warned: FamilySet,
+    /// Told about more prefixes than the limit.
+    pub(super) exceeded: FamilySet,
     stage: Stage,
     pub(super) attempt: Option<ConnId>,
     /// Errors in a row.
@@ -79,6 +81,7 @@ impl Peer {
             retained: FamilySet::EMPTY,
             end_of_rib: FamilySet::EMPTY,
             warned: FamilySet::EMPTY,
+            exceeded: FamilySet::EMPTY,
             stage: Stage::Idle,
             attempt: None,
             oscillations: 0,
@@ -417,6 +420,7 @@ impl Peer {
         self.history.established += 1;
         self.end_of_rib = FamilySet::EMPTY;
         self.warned = FamilySet::EMPTY;
+        self.exceeded = FamilySet::EMPTY;
         self.timers.stop(TimerKind::Restart);
         ctx.push(Effect::Up);
         let Some(negotiated) = self.connections[index].negotiated.clone() else {

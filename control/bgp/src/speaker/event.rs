@@ -72,7 +72,7 @@ pub enum SpeakerEvent {
         /// Flaps in a row.
         flaps: u32,
     },
-    /// A family reached its warning threshold.
+    /// A family reached its warning threshold, or exceeded a limit that only warns.
     MaxPrefixesWarning {
         /// Peer.
         peer: PeerId,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::testing::*;
 use super::{Command, Input, Output, ResetCause, SpeakerEvent};
 use crate::config::{
-    FamilyConfig, GracefulRestartConfig, MaxPrefixes, PeerConfig, RemoteAs, SessionConfig,
+    Excess, FamilyConfig, GracefulRestartConfig, MaxPrefixes, PeerConfig, RemoteAs, SessionConfig,
     SpeakerConfig, limits,
 };
 use crate::origin::Originated;
@@ -191,7 +191,7 @@ fn prefixes_over_the_limit_end_only_the_session_that_sent_them() {
             max_prefixes: Some(MaxPrefixes {
                 limit: 100,
                 warn_percent: 50,
-                restart_after: Some(seconds(60)),
+                excess: Excess::RestartAfter(seconds(60)),
             }),
             ..family(Family::Ipv4Unicast)
         }],

@@ -274,6 +274,14 @@ fn resolve_family(
             limit.restart_after_seconds,
             (1, u32::MAX),
         );
+        if limit.warn_only && limit.restart_after_seconds.is_some() {
+            checker.mistake(
+                origin,
+                format!("{at}.maxPrefixes.warnOnly"),
+                "a limit that only warns ends no session that could be restarted",
+                "remove `warnOnly` or `restartAfterSeconds`",
+            );
+        }
     }
     let advertisements = family
         .advertisements

@@ -120,7 +120,12 @@ impl EventLog {
                 received,
                 limit,
             } => {
-                tracing::warn!(peer = name(peer), %family, received, limit, "prefix limit is near")
+                let what = if received > limit {
+                    "more prefixes than the limit"
+                } else {
+                    "prefix limit is near"
+                };
+                tracing::warn!(peer = name(peer), %family, received, limit, "{what}");
             }
             // Written by `malformed`.
             E::MalformedUpdate { .. } => {}

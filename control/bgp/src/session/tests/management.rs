@@ -4,8 +4,8 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use crate::config::{
-    DynamicConfig, FamilyConfig, GracefulRestartConfig, MaxPrefixes, Md5Key, PeerConfig, RemoteAs,
-    SessionConfig, ShutdownMessage, SpeakerConfig, TransportOptions, Ttl,
+    DynamicConfig, Excess, FamilyConfig, GracefulRestartConfig, MaxPrefixes, Md5Key, PeerConfig,
+    RemoteAs, SessionConfig, ShutdownMessage, SpeakerConfig, TransportOptions, Ttl,
 };
 use crate::session::State;
 use crate::session::change::{Change, change};
@@ -227,13 +227,13 @@ fn a_dynamic_neighbour_follows_its_group_until_it_is_configured_itself() {
     assert_eq!(names, ["named"]);
 }
 
-fn limited(restart_after: Option<Duration>) -> SessionConfig {
+fn limited(excess: Excess) -> SessionConfig {
     SessionConfig {
         families: vec![FamilyConfig {
             max_prefixes: Some(MaxPrefixes {
                 limit: 10,
                 warn_percent: 80,
-                restart_after,
+                excess,
             }),
             ..family(Family::Ipv4Unicast)
         }],
@@ -286,7 +286,7 @@ fn receive(
 #[test]
 fn the_prefix_limit_warns_once_per_crossing() {
     use crate::session::Effect;
-    let (_, effects) = receive(limited(None), &[7, 8, 9, 10, 7, 8]);
+    let (_, effects) = receive(limited(Excess::Stop), &[7, 8, 9, 10, 7, 8]);
     let warnings = effects
         .iter()
         .filter(|effect| {
@@ -300,9 +300,25 @@ fn the_prefix_limit_warns_once_per_crossing() {
 }
 
 #[test]
+fn a_limit_that_only_warns_ends_nothing() {
+    use crate::session::Effect;
+    let (peer, effects) = receive(limited(Excess::Warn), &[8, 11, 12, 10, 11]);
+    assert_eq!(peer.state(), State::Established);
+    let received: Vec<_> = effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Event(SpeakerEvent::MaxPrefixesWarning { received, .. }) => Some(*received),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(received, [8, 11, 11], "near, over, and over once more");
+    assert_eq!(effects.len(), 3);
+}
+
+#[test]
 fn more_prefixes_than_the_limit_end_the_session_with_cease_1_and_hold_it() {
     use crate::session::TimerKind;
-    let (peer, _) = receive(limited(None), &[11]);
+    let (peer, _) = receive(limited(Excess::Stop), &[11]);
     assert_eq!(peer.state(), State::Idle);
     assert_eq!(peer.deadline(), None, "waits for a command");
     let reset = peer.history.last_reset.clone().unwrap();
@@ -322,7 +338,7 @@ fn more_prefixes_than_the_limit_end_the_session_with_cease_1_and_hold_it() {
         ),
         (6, 1, &[0, 1, 1, 0, 0, 0, 10][..])
     );
-    let (peer, _) = receive(limited(Some(seconds(30))), &[11]);
+    let (peer, _) = receive(limited(Excess::RestartAfter(seconds(30))), &[11]);
     assert_eq!(
         peer.timers.deadline(TimerKind::IdleHold),
         Some(crate::time::Time::from_duration(seconds(30)))
@@ -381,7 +397,7 @@ fn a_change_asks_for_the_least_that_brings_it_about() {
             Some(Change::Routes),
         ),
         (
-            |_, s| s.families[0].max_prefixes = limited(None).families[0].max_prefixes,
+            |_, s| s.families[0].max_prefixes = limited(Excess::Stop).families[0].max_prefixes,
             Some(Change::Live),
         ),
         (

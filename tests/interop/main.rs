@@ -1,13 +1,14 @@
 //! Sessions with real routers, in namespaces. `matrix.md` says which peer is tested with which feature.
 //!
 //! `lab`: the routers among themselves, so that a failure below is not the lab's. `sessions` and `features`: one
-//! scenario each for every peer. `hostile`: a peer that breaks the rules, byte by byte. `load`: a peer that asks for too
+//! scenario each for every peer. `operation`: what operators do and meet. `hostile`: a peer that breaks the rules, byte by byte. `load`: a peer that asks for too
 //! much. `refusals`: what the daemon says when it cannot start.
 
 mod features;
 mod hostile;
 mod lab;
 mod load;
+mod operation;
 mod pair;
 mod refusals;
 mod sessions;
@@ -34,7 +35,12 @@ fn the_matrix_lists_every_scenario_and_peer() {
         .iter()
         .map(|row| row[0].trim_matches('`'))
         .collect();
-    let run: Vec<_> = [sessions::SCENARIOS, features::SCENARIOS].concat();
+    let run: Vec<_> = [
+        sessions::SCENARIOS,
+        features::SCENARIOS,
+        operation::SCENARIOS,
+    ]
+    .concat();
     assert_eq!(listed, run);
     for row in &rows[1..] {
         assert_eq!(row.len(), 2 + peers.len(), "{row:?}");

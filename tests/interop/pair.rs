@@ -28,6 +28,10 @@ pub(crate) struct Pair {
 pub(crate) struct Plan {
     pub(crate) us: Router,
     pub(crate) them: Router,
+    /// [`Config::instance`] of ours.
+    pub(crate) instance: String,
+    /// [`Config::more`] of ours.
+    pub(crate) more: String,
 }
 
 impl Plan {
@@ -56,7 +60,12 @@ impl Plan {
                 ours,
             ));
         }
-        Self { us, them }
+        Self {
+            us,
+            them,
+            instance: String::new(),
+            more: String::new(),
+        }
     }
 
     /// Changes every session on both sides.
@@ -97,8 +106,52 @@ impl Plan {
         node.link("eth0", &their_node, "eth0")?;
         node.address("eth0", US.map(with_length))?;
         their_node.address("eth0", THEM.map(with_length))?;
-        let us = Causeway::start(node, Config::speaker(self.us))?;
-        let them = Peer::start(implementation, &their_node, self.them)?;
+        self.run(implementation, node, &their_node)
+    }
+
+    /// Starts both with a router in between. The sessions' addresses are on loopback interfaces, as they are where
+    /// several links lead to the peer.
+    pub(crate) fn start_across_a_router(
+        self,
+        lab: &Lab,
+        implementation: Implementation,
+    ) -> Result<Pair> {
+        let (node, between, their_node) =
+            (lab.node("us")?, lab.node("between")?, lab.node("them")?);
+        between.forwarding()?;
+        for (n, (node, own, other)) in [(&node, US, THEM), (&their_node, THEM, US)]
+            .into_iter()
+            .enumerate()
+        {
+            let link = [format!("10.7.{n}"), format!("2001:db8:7:{n}:")];
+            node.link("eth0", &between, &format!("eth{n}"))?;
+            node.address(
+                "eth0",
+                [format!("{}.1/24", link[0]), format!("{}:1/64", link[1])],
+            )?;
+            between.address(
+                &format!("eth{n}"),
+                [format!("{}.254/24", link[0]), format!("{}:fe/64", link[1])],
+            )?;
+            node.address("lo", own)?;
+            node.ip([
+                format!("route add {} via {}.254", other[0], link[0]),
+                format!("-6 route add {} via {}:fe", other[1], link[1]),
+            ])?;
+            between.ip([
+                format!("route add {} via {}.1", own[0], link[0]),
+                format!("-6 route add {} via {}:1", own[1], link[1]),
+            ])?;
+        }
+        self.run(implementation, &node, &their_node)
+    }
+
+    fn run(self, implementation: Implementation, node: &Node, their_node: &Node) -> Result<Pair> {
+        let mut config = Config::speaker(self.us);
+        config.instance = self.instance;
+        config.more = self.more;
+        let us = Causeway::start(node, config)?;
+        let them = Peer::start(implementation, their_node, self.them)?;
         Ok(Pair { us, them })
     }
 

@@ -60,6 +60,8 @@ pub struct Config {
     pub router: Router,
     /// Interfaces on which it forwards; none runs the speaker alone (`--dataplane none`).
     pub uplinks: Vec<String>,
+    /// More lines of the BGP instance, each with its indentation of six spaces.
+    pub instance: String,
     /// More objects, as YAML documents.
     pub more: String,
 }
@@ -71,6 +73,7 @@ impl Config {
         Self {
             router,
             uplinks: Vec::new(),
+            instance: String::new(),
             more: String::new(),
         }
     }
@@ -81,6 +84,7 @@ impl Config {
         Self {
             router,
             uplinks: uplinks.into_iter().map(Into::into).collect(),
+            instance: String::new(),
             more: String::new(),
         }
     }
@@ -91,9 +95,16 @@ impl Config {
         let router = &self.router;
         let mut text = format!(
             "apiVersion: causeway.dev/v1alpha1\nkind: BGPClusterConfig\nmetadata: {{name: fabric}}\nspec:\n  \
-             bgpInstances:\n    - name: main\n      localASN: {}\n      routerID: {}\n      multipathRelax: true\n      \
-             peers:\n",
-            router.asn, router.router_id
+             bgpInstances:\n    - name: main\n      localASN: {}\n      routerID: {}\n      multipathRelax: true\n{}      \
+             peers:{}\n",
+            router.asn,
+            router.router_id,
+            self.instance,
+            if router.neighbors.is_empty() {
+                " []"
+            } else {
+                ""
+            },
         );
         for (n, neighbor) in router.neighbors.iter().enumerate() {
             let _ = write!(
@@ -160,6 +171,9 @@ fn peer_config(n: usize, neighbor: &Neighbor) -> String {
     if neighbor.ttl_security {
         line("ttlSecurity: 1");
     }
+    if let Some(hops) = neighbor.multihop {
+        line(&format!("ebgpMultihop: {hops}"));
+    }
     if neighbor.reflector_client {
         line("routeReflectorClient: true");
     }
@@ -197,13 +211,20 @@ fn advertisement(origin: &Origin) -> String {
         values.iter().map(|value| format!("\"{value}\"")).collect()
     };
     let (standard, large) = (quoted(origin.standard()), quoted(origin.large()));
+    let mut attributes = Vec::new();
     if !standard.is_empty() || !large.is_empty() {
-        let _ = writeln!(
-            text,
-            "      attributes: {{communities: {{standard: [{}], large: [{}]}}}}",
+        attributes.push(format!(
+            "communities: {{standard: [{}], large: [{}]}}",
             standard.join(", "),
             large.join(", ")
-        );
+        ));
+    }
+    attributes.extend(origin.med.map(|med| format!("med: {med}")));
+    if origin.prepend > 0 {
+        attributes.push(format!("asPathPrepend: {}", origin.prepend));
+    }
+    if !attributes.is_empty() {
+        let _ = writeln!(text, "      attributes: {{{}}}", attributes.join(", "));
     }
     text
 }
@@ -219,9 +240,20 @@ pub struct Causeway {
 impl Causeway {
     /// Starts the daemon and waits until it answers.
     pub fn start(node: &Node, config: Config) -> Result<Self> {
+        let yaml = config.yaml();
+        Self::start_from(node, config, &yaml)
+    }
+
+    /// Starts the speaker alone with this configuration and waits until it answers. What a [`Config`] knows is empty.
+    pub fn start_with(node: &Node, yaml: &str) -> Result<Self> {
+        let config = Config::speaker(Router::new(0, [0; 4]));
+        Self::start_from(node, config, yaml)
+    }
+
+    fn start_from(node: &Node, config: Config, yaml: &str) -> Result<Self> {
         let directory = node.dir().join("config");
         fs::create_dir_all(&directory)?;
-        fs::write(directory.join("causeway.yaml"), config.yaml())?;
+        fs::write(directory.join("causeway.yaml"), yaml)?;
         let process = Self::spawn(node, &directory, &config)?;
         let mut causeway = Self {
             node: node.clone(),

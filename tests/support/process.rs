@@ -124,6 +124,11 @@ impl Process {
         Ok(kill(self.raw_pid(), signal)?)
     }
 
+    /// Sends a signal to the program and its children.
+    pub fn signal_group(&self, signal: Signal) -> Result<()> {
+        Ok(killpg(self.raw_pid(), signal)?)
+    }
+
     /// Ends the program and its children without warning.
     pub fn kill(&mut self) -> Result<()> {
         if self.child.try_wait()?.is_none() {

@@ -1,7 +1,7 @@
 //! BGP byte by byte: a peer that can say anything, for what no real router would say.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
@@ -45,8 +45,31 @@ impl RawPeer {
     pub fn connect(node: &Node, from: Ipv4Addr, address: Ipv4Addr) -> Result<Self> {
         let target = SocketAddrV4::new(address, 179);
         wait_until(&format!("{target} to accept"), PATIENCE, || {
-            Self::over(node.enter(|| connect_from(from, target))??)
+            Self::over(node.enter(|| connect_from(from, target, None))??)
         })
+    }
+
+    /// Connects with a TCP MD5 key (RFC 2385) and goes on to Established.
+    pub fn establish_with_key(
+        node: &Node,
+        from: Ipv4Addr,
+        address: Ipv4Addr,
+        open: &[u8],
+        key: &str,
+    ) -> Result<Self> {
+        let target = SocketAddrV4::new(address, 179);
+        wait_until(&format!("a session with {target}"), PATIENCE, || {
+            let stream = node.enter(|| connect_from(from, target, Some(key)))??;
+            Self::over(stream)?.opened(open)?.established()
+        })
+    }
+
+    /// Changes the TCP MD5 key of the connection.
+    pub fn set_key(&self, key: &str) -> Result<()> {
+        match self.stream.peer_addr()? {
+            SocketAddr::V4(peer) => set_md5(&self.stream, peer, key),
+            SocketAddr::V6(_) => bail!("raw peers speak IPv4"),
+        }
     }
 
     /// Waits on port 179 of an address of `node` for the router to connect.
@@ -78,21 +101,27 @@ impl RawPeer {
         open: &[u8],
     ) -> Result<Self> {
         wait_until(&format!("an OPEN from {address}"), PATIENCE, || {
-            let mut peer = Self::connect(node, from, address)?;
-            peer.send(open)?;
-            let first = peer.read()?;
-            ensure!(first.kind == OPEN, "the first message was {first:?}");
-            Ok(peer)
+            Self::connect(node, from, address)?.opened(open)
         })
+    }
+
+    fn opened(mut self, open: &[u8]) -> Result<Self> {
+        self.send(open)?;
+        let first = self.read()?;
+        ensure!(first.kind == OPEN, "the first message was {first:?}");
+        Ok(self)
+    }
+
+    fn established(mut self) -> Result<Self> {
+        self.send(&keepalive())?;
+        let next = self.read()?;
+        ensure!(next.kind == KEEPALIVE, "instead of a KEEPALIVE: {next:?}");
+        Ok(self)
     }
 
     /// Goes on to Established.
     pub fn establish(node: &Node, from: Ipv4Addr, address: Ipv4Addr, open: &[u8]) -> Result<Self> {
-        let mut peer = Self::connect_and_open(node, from, address, open)?;
-        peer.send(&keepalive())?;
-        let next = peer.read()?;
-        ensure!(next.kind == KEEPALIVE, "instead of a KEEPALIVE: {next:?}");
-        Ok(peer)
+        Self::connect_and_open(node, from, address, open)?.established()
     }
 
     /// The same connection once more, for another thread. What was read and not yet taken stays here.
@@ -162,7 +191,7 @@ impl RawPeer {
 }
 
 /// `std` cannot choose the source address, by which a router knows its neighbours.
-fn connect_from(from: Ipv4Addr, target: SocketAddrV4) -> Result<TcpStream> {
+fn connect_from(from: Ipv4Addr, target: SocketAddrV4, key: Option<&str>) -> Result<TcpStream> {
     let socket = socket(
         AddressFamily::Inet,
         SockType::Stream,
@@ -179,8 +208,34 @@ fn connect_from(from: Ipv4Addr, target: SocketAddrV4) -> Result<TcpStream> {
         socket.as_raw_fd(),
         &SockaddrIn::from(SocketAddrV4::new(from, 0)),
     )?;
+    if let Some(key) = key {
+        set_md5(&socket, target, key)?;
+    }
     connect(socket.as_raw_fd(), &SockaddrIn::from(target))?;
     Ok(TcpStream::from(socket))
+}
+
+/// `struct tcp_md5sig` of linux/tcp.h: the peer as a `sockaddr_storage` of 128 bytes, flags and prefix length, the key's
+/// length, an interface, 80 bytes of key.
+fn set_md5(socket: &impl AsRawFd, peer: SocketAddrV4, key: &str) -> Result<()> {
+    ensure!(key.len() <= 80, "a TCP MD5 key has at most 80 bytes");
+    let mut option = [0_u8; 128 + 8 + 80];
+    option[..2].copy_from_slice(&u16::try_from(libc::AF_INET)?.to_ne_bytes());
+    option[4..8].copy_from_slice(&peer.ip().octets());
+    option[130..132].copy_from_slice(&u16::try_from(key.len())?.to_ne_bytes());
+    option[136..][..key.len()].copy_from_slice(key.as_bytes());
+    // SAFETY: the pointer is valid for reads of the length given, during the call.
+    let done = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_MD5SIG,
+            option.as_ptr().cast(),
+            libc::socklen_t::try_from(option.len())?,
+        )
+    };
+    ensure!(done == 0, "TCP_MD5SIG: {}", std::io::Error::last_os_error());
+    Ok(())
 }
 
 fn take_message(pending: &mut Vec<u8>) -> Result<Option<RawMessage>> {

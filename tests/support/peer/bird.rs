@@ -67,7 +67,8 @@ impl Daemon for Bird {
     fn originate(&mut self, router: &Router, _before: &Router) -> Result<()> {
         write_config(&self.node, "bird.conf", &config(router))?;
         let said = self.ask("configure")?;
-        ensure!(said.contains("Reconfigured"), "bird: {said}");
+        // "in progress" while a session that must end does so.
+        ensure!(said.contains("Reconfigur"), "bird: {said}");
         self.router = router.clone();
         Ok(())
     }
@@ -83,6 +84,24 @@ impl Daemon for Bird {
                 ],
             )
             .map(drop)
+    }
+
+    fn reset(&mut self, neighbor: &Neighbor, message: &str) -> Result<()> {
+        self.node
+            .run(
+                "birdc",
+                [
+                    "restart",
+                    &self.protocol(neighbor),
+                    &format!("\"{message}\""),
+                ],
+            )
+            .map(drop)
+    }
+
+    fn rekey(&mut self, router: &Router) -> Result<bool> {
+        self.originate(router, router)?;
+        Ok(true)
     }
 
     fn refresh(&mut self, neighbor: &Neighbor) -> Result<()> {
@@ -113,9 +132,18 @@ fn parse_routes(text: &str) -> Routes {
     routes
 }
 
+/// Towards another AS BIRD sends only a MULTI_EXIT_DISC that the export filter has set.
+const ANNOUNCED: &str = "attribute int announced_med;
+filter announced {
+  if ! (source ~ [ RTS_STATIC, RTS_BGP ]) then reject;
+  if defined(announced_med) then bgp_med = announced_med;
+  accept;
+}
+";
+
 fn config(router: &Router) -> String {
     let mut text = format!(
-        "log stderr all;\nrouter id {};\nprotocol device {{ scan time 1; }}\n",
+        "log stderr all;\nrouter id {};\nprotocol device {{ scan time 1; }}\n{ANNOUNCED}",
         router.router_id
     );
     for family in Family::BOTH {
@@ -126,7 +154,7 @@ fn config(router: &Router) -> String {
                 text,
                 "  route {} blackhole{};",
                 origin.prefix,
-                attributes(origin)
+                attributes(router.asn, origin)
             );
         }
         text.push_str("}\n");
@@ -148,6 +176,9 @@ fn config(router: &Router) -> String {
         let mut line = |words: &str| {
             let _ = writeln!(text, "  {words};");
         };
+        if let Some(hops) = neighbor.multihop {
+            line(&format!("multihop {hops}"));
+        }
         if neighbor.passive {
             line("passive on");
         }
@@ -174,7 +205,7 @@ fn config(router: &Router) -> String {
                 .map(|limit| format!(" receive limit {limit} action disable;"))
                 .unwrap_or_default();
             line(&format!(
-                "{} {{ import all; export where source ~ [ RTS_STATIC, RTS_BGP ];{limit} }}",
+                "{} {{ import all; export filter announced;{limit} }}",
                 family.word()
             ));
         }
@@ -183,7 +214,7 @@ fn config(router: &Router) -> String {
     text
 }
 
-fn attributes(origin: &Origin) -> String {
+fn attributes(asn: u32, origin: &Origin) -> String {
     let mut adds = String::new();
     for (asn, value) in &origin.communities {
         let _ = write!(adds, " bgp_community.add(({asn},{value}));");
@@ -193,6 +224,12 @@ fn attributes(origin: &Origin) -> String {
     }
     for (asn, value) in &origin.route_targets {
         let _ = write!(adds, " bgp_ext_community.add((rt,{asn},{value}));");
+    }
+    if let Some(med) = origin.med {
+        let _ = write!(adds, " announced_med = {med};");
+    }
+    for _ in 0..origin.prepend {
+        let _ = write!(adds, " bgp_path.prepend({asn});");
     }
     if adds.is_empty() {
         adds

@@ -1,5 +1,6 @@
 //! ExaBGP: it keeps no RIB, so what it hears is written down by a helper process and read back.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::path::PathBuf;
@@ -59,7 +60,7 @@ impl ExaBgp {
         let family = Family::of(&origin.prefix);
         for neighbor in &router.neighbors {
             if neighbor.families.contains(&family) {
-                let (address, route) = (neighbor.address, route(origin, neighbor));
+                let (address, route) = (neighbor.address, route(router.asn, origin, neighbor));
                 self.tell(&format!("neighbor {address} {verb} {route}"))?;
             }
         }
@@ -107,8 +108,11 @@ impl Daemon for ExaBgp {
 
     fn routes(&self, family: Family) -> Result<Routes> {
         let name = format!("{} unicast", family.word());
-        let mut routes = Routes::new();
+        // By the peer that said so: what one session loses, the others keep.
+        let mut learned: BTreeMap<String, Routes> = BTreeMap::new();
         for message in self.messages()? {
+            let peer = &message["neighbor"]["address"]["peer"];
+            let routes = learned.entry(peer.to_string()).or_default();
             if message["type"] == "state" && message["neighbor"]["state"] == "down" {
                 routes.clear();
             }
@@ -131,7 +135,7 @@ impl Daemon for ExaBgp {
             }
             routes.extend(heard);
         }
-        Ok(routes)
+        Ok(learned.into_values().flatten().collect())
     }
 
     fn originate(&mut self, router: &Router, before: &Router) -> Result<()> {
@@ -147,6 +151,11 @@ impl Daemon for ExaBgp {
     fn shut(&mut self, neighbor: &Neighbor, message: &str) -> Result<()> {
         let _ = message;
         self.tell(&format!("neighbor {} teardown 2", neighbor.address))
+    }
+
+    fn reset(&mut self, neighbor: &Neighbor, message: &str) -> Result<()> {
+        let _ = message;
+        self.tell(&format!("neighbor {} teardown 4", neighbor.address))
     }
 
     fn refresh(&mut self, neighbor: &Neighbor) -> Result<()> {
@@ -206,6 +215,9 @@ fn config(router: &Router, script: &std::path::Path) -> String {
         if let Some(password) = &neighbor.password {
             line(&format!("md5-password \"{password}\";"));
         }
+        if let Some(hops) = neighbor.multihop {
+            line(&format!("outgoing-ttl {hops};"));
+        }
         if neighbor.ttl_security {
             line("outgoing-ttl 255;");
             line("incoming-ttl 255;");
@@ -234,7 +246,7 @@ fn config(router: &Router, script: &std::path::Path) -> String {
             .iter()
             .flat_map(|family| router.origins(*family));
         let routes: Vec<_> = own
-            .map(|origin| format!("{};", route(origin, neighbor)))
+            .map(|origin| format!("{};", route(router.asn, origin, neighbor)))
             .collect();
         line(&format!("static {{ {} }}", routes.join(" ")));
         text.push_str("}\n");
@@ -242,7 +254,7 @@ fn config(router: &Router, script: &std::path::Path) -> String {
     text
 }
 
-fn route(origin: &Origin, neighbor: &Neighbor) -> String {
+fn route(asn: u32, origin: &Origin, neighbor: &Neighbor) -> String {
     // "self" is the session's own address, whatever the family of the route.
     let next_hop = match neighbor.other_next_hop {
         Some(address) if address.is_ipv6() == (Family::of(&origin.prefix) == Family::Ipv6) => {
@@ -251,6 +263,14 @@ fn route(origin: &Origin, neighbor: &Neighbor) -> String {
         _ => "self".to_owned(),
     };
     let mut text = format!("route {} next-hop {next_hop}", origin.prefix);
+    if let Some(med) = origin.med {
+        let _ = write!(text, " med {med}");
+    }
+    if origin.prepend > 0 {
+        // What it is told replaces what it would say.
+        let path = vec![asn.to_string(); usize::from(origin.prepend) + 1];
+        let _ = write!(text, " as-path [ {} ]", path.join(" "));
+    }
     let targets = origin
         .targets()
         .iter()

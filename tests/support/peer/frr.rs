@@ -113,7 +113,7 @@ impl Daemon for Frr {
         let mut lines = Vec::new();
         for family in Family::BOTH {
             for origin in router.origins(family) {
-                lines.extend(route_map(origin));
+                lines.extend(route_map(router.asn, origin));
             }
         }
         lines.push(format!("router bgp {}", self.asn));
@@ -139,6 +139,25 @@ impl Daemon for Frr {
         ])
     }
 
+    fn reset(&mut self, neighbor: &Neighbor, _message: &str) -> Result<()> {
+        for family in &neighbor.families {
+            let clear = format!("clear bgp {} {}", family.word(), neighbor.address);
+            self.node.run("vtysh", ["-d", "bgpd", "-c", &clear])?;
+        }
+        Ok(())
+    }
+
+    fn rekey(&mut self, router: &Router) -> Result<bool> {
+        let mut lines = vec![format!("router bgp {}", self.asn)];
+        for neighbor in &router.neighbors {
+            if let Some(password) = &neighbor.password {
+                lines.push(format!("neighbor {} password {password}", neighbor.address));
+            }
+        }
+        self.configure(lines)?;
+        Ok(true)
+    }
+
     fn refresh(&mut self, neighbor: &Neighbor) -> Result<()> {
         for family in &neighbor.families {
             let clear = format!("clear bgp {} {} soft in", family.word(), neighbor.address);
@@ -155,7 +174,7 @@ impl Daemon for Frr {
 fn config(node: &Node, router: &Router) -> String {
     let mut text = format!("hostname {}\nlog stdout debugging\n", node.name());
     for origin in &router.originate {
-        for line in route_map(origin) {
+        for line in route_map(router.asn, origin) {
             let _ = writeln!(text, "{line}");
         }
     }
@@ -183,6 +202,9 @@ fn config(node: &Node, router: &Router) -> String {
         line(&format!("timers {} {hold}", (hold / 3).max(1)));
         line("timers connect 1");
         line("advertisement-interval 0");
+        if let Some(hops) = neighbor.multihop {
+            line(&format!("ebgp-multihop {hops}"));
+        }
         if neighbor.passive {
             line("passive");
         }
@@ -224,14 +246,18 @@ fn config(node: &Node, router: &Router) -> String {
 
 /// `network`, through a route map where the prefix carries anything.
 fn network(origin: &Origin) -> String {
-    if route_map(origin).is_empty() {
+    let plain = Origin {
+        prefix: origin.prefix.clone(),
+        ..Origin::default()
+    };
+    if *origin == plain {
         format!("network {}", origin.prefix)
     } else {
         format!("network {} route-map {}", origin.prefix, map_name(origin))
     }
 }
 
-fn route_map(origin: &Origin) -> Vec<String> {
+fn route_map(asn: u32, origin: &Origin) -> Vec<String> {
     let mut sets: Vec<_> = [
         ("community", origin.standard()),
         ("large-community", origin.large()),
@@ -241,6 +267,11 @@ fn route_map(origin: &Origin) -> Vec<String> {
     .filter(|(_, values)| !values.is_empty())
     .map(|(what, values)| format!("set {what} {}", values.join(" ")))
     .collect();
+    sets.extend(origin.med.map(|med| format!("set metric {med}")));
+    if origin.prepend > 0 {
+        let path = vec![asn.to_string(); origin.prepend.into()];
+        sets.push(format!("set as-path prepend {}", path.join(" ")));
+    }
     if sets.is_empty() {
         return sets;
     }

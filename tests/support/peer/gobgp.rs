@@ -68,6 +68,13 @@ impl GoBgp {
                 let _ = write!(words, " {word} {}", values.join(","));
             }
         }
+        if let Some(med) = origin.med {
+            let _ = write!(words, " med {med}");
+        }
+        if origin.prepend > 0 {
+            let path = vec![self.router.asn.to_string(); origin.prepend.into()];
+            let _ = write!(words, " aspath {}", path.join(","));
+        }
         self.ask(&words).map(drop)
     }
 }
@@ -139,6 +146,16 @@ impl Daemon for GoBgp {
             .map(drop)
     }
 
+    fn reset(&mut self, neighbor: &Neighbor, message: &str) -> Result<()> {
+        let address = neighbor.address.to_string();
+        self.node
+            .run(
+                "gobgp",
+                ["neighbor", &address, "reset", "--reason", message],
+            )
+            .map(drop)
+    }
+
     fn refresh(&mut self, neighbor: &Neighbor) -> Result<()> {
         self.ask(&format!("neighbor {} softresetin", neighbor.address))
             .map(drop)
@@ -175,6 +192,12 @@ fn config(router: &Router) -> String {
         );
         if neighbor.ttl_security {
             text.push_str("[neighbors.ttl-security.config]\nenabled = true\nttl-min = 255\n");
+        }
+        if let Some(hops) = neighbor.multihop {
+            let _ = write!(
+                text,
+                "[neighbors.ebgp-multihop.config]\nenabled = true\nmultihop-ttl = {hops}\n"
+            );
         }
         if neighbor.reflector_client {
             let _ = write!(

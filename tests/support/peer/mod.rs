@@ -13,6 +13,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail, ensure};
+use nix::sys::signal::Signal;
 
 use crate::{Node, Process, wait_until};
 
@@ -175,7 +176,7 @@ impl Router {
 }
 
 /// A prefix and what it is announced with.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
     /// The prefix.
     pub prefix: String,
@@ -185,6 +186,10 @@ pub struct Origin {
     pub large_communities: Vec<(u32, u32, u32)>,
     /// RFC 4360 route targets, as (AS, value).
     pub route_targets: Vec<(u16, u32)>,
+    /// MULTI_EXIT_DISC.
+    pub med: Option<u32>,
+    /// How often the router's AS is on the path beside once.
+    pub prepend: u8,
 }
 
 impl Origin {
@@ -235,6 +240,8 @@ pub struct Neighbor {
     pub password: Option<String>,
     /// RFC 5082: accept only what comes from the next door.
     pub ttl_security: bool,
+    /// Hops that they are away; next door if absent.
+    pub multihop: Option<u8>,
     /// Hold time in seconds.
     pub hold_time: u16,
     /// RFC 4724 on both families.
@@ -288,6 +295,7 @@ impl Neighbor {
             passive: false,
             password: None,
             ttl_security: false,
+            multihop: None,
             hold_time: 9,
             graceful_restart: false,
             reflector_client: false,
@@ -341,6 +349,12 @@ trait Daemon: Send {
     fn originate(&mut self, router: &Router, before: &Router) -> Result<()>;
     /// Ends the session with an administrative shutdown.
     fn shut(&mut self, neighbor: &Neighbor, message: &str) -> Result<()>;
+    /// Ends the session with an administrative reset; it starts again.
+    fn reset(&mut self, neighbor: &Neighbor, message: &str) -> Result<()>;
+    /// Brings the passwords in line with `router`; false if only a new start does that.
+    fn rekey(&mut self, _router: &Router) -> Result<bool> {
+        Ok(false)
+    }
     /// Asks for all routes again (RFC 2918).
     fn refresh(&mut self, neighbor: &Neighbor) -> Result<()>;
     /// What it keeps besides its log.
@@ -500,6 +514,40 @@ impl Peer {
     pub fn shut(&mut self, address: &str, message: &str) -> Result<()> {
         let neighbor = self.neighbor(address)?.clone();
         self.daemon.shut(&neighbor, message)
+    }
+
+    /// Ends the session with an administrative reset and, where it can, a message (RFC 9003).
+    pub fn reset(&mut self, address: &str, message: &str) -> Result<()> {
+        let neighbor = self.neighbor(address)?.clone();
+        self.daemon.reset(&neighbor, message)
+    }
+
+    /// Gives every session another password, by a change of its configuration or a new start.
+    pub fn rekey(&mut self, password: &str) -> Result<()> {
+        for neighbor in &mut self.router.neighbors {
+            neighbor.password = Some(password.to_owned());
+        }
+        if self.daemon.rekey(&self.router)? {
+            return Ok(());
+        }
+        self.restart()
+    }
+
+    /// Stops it as a whole, its connections left open, until [`Self::thaw`].
+    pub fn freeze(&mut self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// Lets it run again.
+    pub fn thaw(&mut self) -> Result<()> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    fn signal(&mut self, signal: Signal) -> Result<()> {
+        self.daemon
+            .processes()
+            .into_iter()
+            .try_for_each(|process| process.signal_group(signal))
     }
 
     /// Asks a neighbour for all of its routes again.

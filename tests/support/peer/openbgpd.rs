@@ -93,6 +93,18 @@ impl Daemon for OpenBgpd {
             .map(drop)
     }
 
+    fn reset(&mut self, neighbor: &Neighbor, message: &str) -> Result<()> {
+        let address = neighbor.address.to_string();
+        self.node
+            .run("bgpctl", ["neighbor", &address, "clear", message])
+            .map(drop)
+    }
+
+    fn rekey(&mut self, router: &Router) -> Result<bool> {
+        self.originate(router, router)?;
+        Ok(true)
+    }
+
     fn refresh(&mut self, neighbor: &Neighbor) -> Result<()> {
         self.ask(&format!("neighbor {} refresh", neighbor.address))
             .map(drop)
@@ -136,6 +148,9 @@ fn config(router: &Router) -> String {
         let mut line = |words: &str| {
             let _ = writeln!(text, "  {words}");
         };
+        if let Some(hops) = neighbor.multihop {
+            line(&format!("multihop {hops}"));
+        }
         if neighbor.passive {
             line("passive");
         }
@@ -158,7 +173,7 @@ fn config(router: &Router) -> String {
 }
 
 fn sets(origin: &Origin) -> String {
-    let sets: Vec<_> = [
+    let mut sets: Vec<_> = [
         ("community", origin.standard()),
         ("large-community", origin.large()),
         ("ext-community rt", origin.targets()),
@@ -170,6 +185,10 @@ fn sets(origin: &Origin) -> String {
             .map(move |value| format!("{what} {value}"))
     })
     .collect();
+    sets.extend(origin.med.map(|med| format!("med {med}")));
+    if origin.prepend > 0 {
+        sets.push(format!("prepend-self {}", origin.prepend));
+    }
     if sets.is_empty() {
         String::new()
     } else {

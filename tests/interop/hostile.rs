@@ -298,7 +298,12 @@ fn play(stage: &Stage, n: usize, case: &Case) -> Result<()> {
     let address = address_of(n).to_string();
     wait_until("the reason of the reset", LIMIT, || {
         let neighbor = stage.us.neighbor(&address)?;
-        ensure!(neighbor["lastReset"]["sent"].is_string(), "{neighbor}");
+        // The end of a session and of an attempt are two facts.
+        let told = match case.after {
+            After::Connecting | After::Open => &neighbor["lastError"],
+            After::Establishing => &neighbor["lastReset"],
+        };
+        ensure!(told["sent"].is_string(), "{neighbor}");
         Ok(())
     })
 }

@@ -411,8 +411,8 @@ impl Causeway {
         Ok(Session {
             established: neighbor["state"] == "Established",
             text: format!(
-                "state {}, last reset {}",
-                neighbor["state"], neighbor["lastReset"]
+                "state {}, last reset {}, last error {}",
+                neighbor["state"], neighbor["lastReset"], neighbor["lastError"]
             ),
         })
     }

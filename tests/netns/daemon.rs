@@ -145,6 +145,30 @@ fn a_wrong_reload_is_refused_as_a_whole_and_changes_nothing() {
 }
 
 #[test]
+fn a_reload_without_the_instance_ends_its_sessions_and_one_with_it_starts_them_again() {
+    Lab::test(|lab| {
+        let mut pair = pair(lab)?;
+        let file = pair.left.directory().join("causeway.yaml");
+        let yaml = fs::read_to_string(&file)?;
+        fs::write(&file, "# nothing\n")?;
+        pair.right.wait_no_route("192.0.2.0/24", LIMIT)?;
+        let neighbor = pair.right.neighbor("10.0.0.1")?;
+        let told = neighbor["lastReset"]["reason"].as_str().unwrap_or_default();
+        ensure!(told.contains("(6/3)"), "no Peer De-configured: {neighbor}");
+        wait_until("an accepted configuration", LIMIT, || {
+            let status = pair.left.ask(["status"])?;
+            ensure!(status["config"]["generation"] == 2, "{status}");
+            Ok(())
+        })?;
+        fs::write(&file, yaml)?;
+        pair.left.wait_established(LIMIT)?;
+        pair.right.wait_established(LIMIT)?;
+        pair.left.wait_route("198.51.100.0/24", LIMIT)?;
+        pair.right.wait_route("192.0.2.0/24", LIMIT).map(drop)
+    });
+}
+
+#[test]
 fn files_are_watched_without_a_signal() {
     Lab::test(|lab| {
         let pair = pair(lab)?;

@@ -86,6 +86,7 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
         args,
         channel: Some((sender, events)),
         router_id: None,
+        parked: None,
         inherited: dataplane.as_ref().is_some_and(|started| started.inherited),
         shared: Shared {
             node_name: node_name.into(),
@@ -148,6 +149,8 @@ struct App<'a> {
     inherited: bool,
     /// The router id for configurations that set none.
     router_id: Option<core::net::Ipv4Addr>,
+    /// The speaker of an instance that was removed.
+    parked: Option<Handle>,
     shared: Shared,
 }
 
@@ -216,13 +219,10 @@ impl App<'_> {
             restarting: self.inherited.then_some(fabric::RESTART_TIME),
         };
         let Some(instance) = &generation.instance else {
-            let running = self.shared.speaker().is_some();
-            if running {
-                bail!(
-                    "the node would have no BGP instance any more, which needs a restart of causewayd"
-                );
+            if self.shared.speaker().is_some() {
+                return self.park(&around).await;
             }
-            if let Some(fabric) = &self.shared.fabric {
+            if let (Some(fabric), None) = (&self.shared.fabric, &self.parked) {
                 fabric.settled().await;
             }
             return Ok(());
@@ -230,8 +230,11 @@ impl App<'_> {
         let config = lower::speaker(instance, &around)?;
         config.validate()?;
         let port = instance.spec.local_port.unwrap_or(BGP_PORT);
-        if let Some(speaker) = self.shared.speaker() {
-            return speaker.reconfigure(config, port).await;
+        if let Some(speaker) = self.parked.clone().or_else(|| self.shared.speaker()) {
+            speaker.reconfigure(config, port).await?;
+            self.parked = None;
+            *lock(&self.shared.speaker) = Some(speaker);
+            return Ok(());
         }
         let channel = self.channel.take().unwrap_or_else(bgp::events);
         let forwarding: Box<dyn Forwarding> = match &self.shared.fabric {
@@ -241,6 +244,24 @@ impl App<'_> {
         let seed = RandomState::new().hash_one(&*self.shared.node_name);
         let speaker = bgp::start(config, port, seed, channel, forwarding)?;
         *lock(&self.shared.speaker) = Some(speaker);
+        Ok(())
+    }
+
+    /// The node has no instance any more: ends all sessions with Cease, Peer De-configured (RFC 4486), listens no longer and
+    /// withdraws what was learned from the forwarding tables. The speaker waits for another instance.
+    async fn park(&mut self, around: &Surroundings) -> Result<()> {
+        let in_force = lock(&self.shared.config).in_force.instance.clone();
+        let (Some(mut instance), Some(speaker)) = (in_force, self.shared.speaker()) else {
+            return Ok(());
+        };
+        instance.peers.clear();
+        instance.dynamic.clear();
+        instance.originated.clear();
+        let config = lower::speaker(&instance, around)?;
+        speaker.reconfigure(config, NOWHERE).await?;
+        *lock(&self.shared.speaker) = None;
+        self.parked = Some(speaker);
+        tracing::info!("no BGP instance is configured any more; all sessions end");
         Ok(())
     }
 
@@ -259,7 +280,7 @@ impl App<'_> {
                         .is_some_and(|restart| restart.enabled)
                 })
             });
-        if let Some(speaker) = self.shared.speaker() {
+        if let Some(speaker) = self.parked.clone().or_else(|| self.shared.speaker()) {
             speaker.shutdown(restart).await;
         }
         if let Some(fabric) = &self.shared.fabric {
@@ -271,6 +292,9 @@ impl App<'_> {
 
 /// BGP's port (RFC 4271 3).
 const BGP_PORT: u16 = 179;
+
+/// The port that stands for listening nowhere.
+const NOWHERE: u16 = 0;
 
 /// Signals that mean something here.
 struct Signals {

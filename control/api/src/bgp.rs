@@ -55,6 +55,9 @@ pub struct BgpInstance {
     /// Cluster of a route reflector (RFC 4456 7); the router id if absent.
     #[serde(default, rename = "clusterID", skip_serializing_if = "Option::is_none")]
     pub cluster_id: Option<Ipv4Addr>,
+    /// The confederation that `localASN` is a member of (RFC 5065).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confederation: Option<Confederation>,
     /// LOCAL_PREF of routes that carry none. Default: 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_local_preference: Option<u32>,
@@ -68,6 +71,9 @@ pub struct BgpInstance {
     /// Default: false.
     #[serde(default)]
     pub multipath_relax: bool,
+    /// Whether equal paths share traffic by link bandwidth. Default: `WhenAll`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_bandwidth: Option<LinkBandwidth>,
     /// The eBGP path that was there first wins before router ids are compared (RFC 5004). Default: false.
     #[serde(default)]
     pub prefer_oldest: bool,
@@ -77,6 +83,26 @@ pub struct BgpInstance {
     /// Ranges from which neighbours may connect.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dynamic_neighbors: Vec<DynamicNeighbors>,
+}
+
+/// Several ASes that look like one from outside (RFC 5065).
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Confederation {
+    /// The AS that peers outside see.
+    pub identifier: u32,
+    /// The other member ASes, at most 256.
+    #[serde(default)]
+    pub members: Vec<u32>,
+}
+
+/// Whether equal paths share traffic by link bandwidth (draft-ietf-idr-link-bandwidth).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum LinkBandwidth {
+    /// In proportion to it if every one of them tells its own, else equally.
+    WhenAll,
+    /// Always equally.
+    Ignore,
 }
 
 /// How MULTI_EXIT_DISC is compared.
@@ -353,6 +379,9 @@ pub enum NextHopMode {
     /// As learned, but our address for what we originate.
     #[serde(rename = "unchanged")]
     Unchanged,
+    /// As learned where that is on the subnet that we share with a directly connected eBGP peer, else as `default`.
+    #[serde(rename = "thirdParty")]
+    ThirdParty,
 }
 
 /// Whether default routes pass.

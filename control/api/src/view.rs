@@ -212,7 +212,7 @@ pub struct Neighbor {
         skip_serializing_if = "Option::is_none"
     )]
     pub peer_router_id: Option<Ipv4Addr>,
-    /// `eBGP` or `iBGP`; absent while unknown.
+    /// `eBGP`, `iBGP` or `confederation` (eBGP with another member AS, RFC 5065); absent while unknown.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub peer_type: Option<String>,
     /// `Idle`, `Connect`, `Active`, `OpenSent`, `OpenConfirm` or `Established` (RFC 4271 8.2.2).
@@ -387,6 +387,9 @@ pub struct BgpPath {
     pub status: String,
     /// Why.
     pub reason: String,
+    /// Share of the traffic relative to the other paths in use, 1 to 255; absent if it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u8>,
     /// Kept over a restart or refresh and not yet confirmed.
     pub stale: bool,
     /// Attributes after the import filters.

@@ -94,6 +94,16 @@ impl SpeakerConfig {
                 "0.0.0.0 is not a BGP identifier (RFC 6286); set a unique one",
             ));
         }
+        if let Some(confederation) = &self.rib.confederation {
+            let reserved =
+                confederation.identifier == Asn::ZERO || confederation.members.contains(&Asn::ZERO);
+            if reserved || confederation.members.contains(&confederation.identifier) {
+                return Err(speaker(
+                    "confederation",
+                    "members are ASes other than 0 and the identifier (RFC 5065 3)",
+                ));
+            }
+        }
         if self.peers.len() > limits::PEERS {
             return Err(speaker(
                 "peers",

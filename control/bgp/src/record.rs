@@ -213,7 +213,10 @@ fn write_path(f: &mut fmt::Formatter<'_>, verb: &str, conn: ConnId, path: &Path)
         or_dash(link.ipv4),
         or_dash(link.ipv6),
         or_dash(link.link_local)
-    )
+    )?;
+    link.subnets
+        .iter()
+        .try_for_each(|subnet| write!(f, " {subnet}"))
 }
 
 /// The text is the rest of the line; what would end the line becomes a space.
@@ -289,6 +292,7 @@ fn parse_path(words: &mut SplitWhitespace<'_>) -> Option<Path> {
             ipv4: parse_option(words)?,
             ipv6: parse_option(words)?,
             link_local: parse_option(words)?,
+            subnets: words.map(|word| word.parse().ok()).collect::<Option<_>>()?,
         }),
     };
     Some(Path {
@@ -331,6 +335,9 @@ mod tests {
             ipv4: Some([192, 0, 2, 100].into()),
             ipv6: None,
             link_local: Some("fe80::1".parse().unwrap()),
+            subnets: ["192.0.2.0/24", "2001:db8::/64"]
+                .map(|it| it.parse().unwrap())
+                .into(),
         };
         let path = |link| Path {
             local: "192.0.2.100:179".parse().unwrap(),

@@ -283,6 +283,16 @@ impl Prefix {
         }
     }
 
+    /// Whether `self` covers all of `other`; never across families.
+    #[must_use]
+    pub fn covers(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::V4(own), Self::V4(other)) => own.covers(other),
+            (Self::V6(own), Self::V6(other)) => own.covers(other),
+            _ => false,
+        }
+    }
+
     /// Whether this is the default route of its family.
     #[must_use]
     pub const fn is_default(self) -> bool {

@@ -741,7 +741,9 @@ impl Model {
                 source: match from.map(|from| from.kind) {
                     None => RouteSource::Local,
                     Some(PeerKind::External) => RouteSource::External,
-                    Some(PeerKind::Internal { .. }) => RouteSource::Internal,
+                    Some(PeerKind::Confederation | PeerKind::Internal { .. }) => {
+                        RouteSource::Internal
+                    }
                 },
             };
             let context = causeway_bgp::policy::Session {
@@ -764,9 +766,13 @@ impl Model {
             NextHopMode::Default => external,
             NextHopMode::SelfAddress => external || !from_internal,
             NextHopMode::Unchanged => false,
+            NextHopMode::ThirdParty => external,
         };
         if use_own && (!next_hop_set || next_hop_addr(attributes.next_hop).is_unspecified()) {
             attributes.next_hop = own;
+        } else if next_hop_addr(attributes.next_hop) == IpAddr::V4(addr4(facts.host)) {
+            // RFC 4271 5.1.3: never the peer's own address.
+            return None;
         }
         let mut rare = attributes.rare.take().map(|rare| *rare).unwrap_or_default();
         if external {

@@ -117,6 +117,7 @@ fn path_row(prefix: &str, path: &BgpPath) -> [String; 9] {
     let [next_hop, med, preference, as_path, origin] = attributes(&path.attributes);
     let source = path.peer.clone().unwrap_or_else(|| "local".into());
     let stale = if path.stale { ", stale" } else { "" };
+    let weight = weight(path);
     [
         mark.to_owned(),
         prefix.to_owned(),
@@ -126,8 +127,14 @@ fn path_row(prefix: &str, path: &BgpPath) -> [String; 9] {
         preference,
         as_path,
         origin,
-        format!("{}{stale}", path.status),
+        format!("{}{weight}{stale}", path.status),
     ]
+}
+
+/// The share of a path in the traffic, where it says something.
+fn weight(path: &BgpPath) -> String {
+    let unequal = path.weight.filter(|&weight| weight > 1);
+    unequal.map_or_else(String::new, |weight| format!(", weight {weight}"))
 }
 
 /// Next hop, MED, local preference, AS path, origin.
@@ -415,6 +422,7 @@ fn path_text(path: &BgpPath) -> String {
         .unwrap_or_else(|| "originated here".into());
     let [next_hop, med, preference, as_path, origin] = attributes(&path.attributes);
     let stale = if path.stale { ", stale" } else { "" };
+    let weight = weight(path);
     let mut communities = path.attributes.communities.clone();
     communities.extend(path.attributes.large_communities.iter().cloned());
     communities.extend(path.attributes.extended_communities.iter().cloned());
@@ -431,7 +439,7 @@ fn path_text(path: &BgpPath) -> String {
         .map(|line| format!("    {line}\n"))
         .collect();
     format!(
-        "\n  from {source}: {}{stale}, {}\n{details}",
+        "\n  from {source}: {}{weight}{stale}, {}\n{details}",
         path.status, path.reason
     )
 }

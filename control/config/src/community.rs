@@ -15,7 +15,7 @@ pub enum Community {
 
 /// What to write, for messages.
 pub(crate) const FORMS: &str = "write ASN:VALUE with numbers up to 65535, GLOBAL:LOCAL1:LOCAL2, rt:ASN:VALUE, ro:ASN:VALUE, \
-     0x and 16 hex digits, or a well-known name such as no-export";
+     bandwidth:ASN:BYTES_PER_SECOND, 0x and 16 hex digits, or a well-known name such as no-export";
 
 /// Names of well-known communities (RFC 1997, RFC 7999, RFC 8326).
 pub(crate) const WELL_KNOWN: [(&str, u32); 5] = [
@@ -44,6 +44,8 @@ impl Community {
         match parts[..] {
             ["rt", admin, value] => extended(2, admin, value),
             ["ro", admin, value] => extended(3, admin, value),
+            ["bandwidth", asn, bytes] => bandwidth(0x40, asn, bytes),
+            ["bandwidth-transitive", asn, bytes] => bandwidth(0x00, asn, bytes),
             [asn, value] => {
                 let (asn, value): (u16, u16) = (number(asn)?, number(value)?);
                 Some(Self::Standard(u32::from(asn) << 16 | u32::from(value)))
@@ -85,6 +87,14 @@ fn extended(subtype: u8, admin: &str, value: &str) -> Option<Community> {
     Some(Community::Extended(bytes))
 }
 
+/// Link bandwidth (draft-ietf-idr-link-bandwidth): a 2-octet AS and bytes per second as IEEE 754.
+fn bandwidth(kind: u8, asn: &str, bytes: &str) -> Option<Community> {
+    let [a, b] = number::<u16>(asn)?.to_be_bytes();
+    number::<u64>(bytes)?;
+    let [c, d, e, f] = bytes.parse::<f32>().ok()?.to_be_bytes();
+    Some(Community::Extended([kind, 4, a, b, c, d, e, f]))
+}
+
 /// A decimal number without sign, as `from_str` alone would take `+1`.
 fn number<T: core::str::FromStr>(text: &str) -> Option<T> {
     text.bytes()
@@ -116,6 +126,14 @@ mod tests {
                 Community::Extended([2, 2, 0xfa, 0x56, 0xea, 0, 0, 7]),
             ),
             (
+                "bandwidth:65001:1250000000",
+                Community::Extended([0x40, 4, 0xfd, 0xe9, 0x4e, 0x95, 0x02, 0xf9]),
+            ),
+            (
+                "bandwidth-transitive:65001:0",
+                Community::Extended([0, 4, 0xfd, 0xe9, 0, 0, 0, 0]),
+            ),
+            (
                 "0x0002fde900000001",
                 Community::Extended([0, 2, 0xfd, 0xe9, 0, 0, 0, 1]),
             ),
@@ -137,6 +155,9 @@ mod tests {
             "rt:1",
             "0x12",
             "rt:70000:70000",
+            "bandwidth:65001:-1",
+            "bandwidth:65001:1e9",
+            "bandwidth:70000:1",
             ":1",
             "1:",
         ] {

@@ -45,6 +45,8 @@ pub mod limits {
     pub const MD5_KEY_BYTES: usize = 80;
     /// Bytes of a shutdown communication (RFC 9003 2).
     pub const SHUTDOWN_MESSAGE_BYTES: usize = 255;
+    /// Other member ASes of a confederation.
+    pub const CONFEDERATION_MEMBERS: usize = 256;
     /// Equal paths used at once.
     pub const MAXIMUM_PATHS: u16 = 64;
     /// Times an AS is prepended.

@@ -75,6 +75,10 @@ fn every_example_is_accepted_on_its_node_and_elsewhere() {
     let two_tors = load(&examples.join("two-tors"), "anything").unwrap();
     assert_eq!(two_tors.instance.unwrap().peers.len(), 2);
     assert_eq!(two_tors.node.uplinks, ["client", "tor-a", "tor-b"]);
+
+    let member = load(&examples.join("confederation"), "anything").unwrap();
+    let spec = member.instance.unwrap().spec;
+    assert_eq!(spec.confederation.unwrap().identifier, 64512);
 }
 
 #[test]
@@ -255,7 +259,7 @@ fn filters_are_checked_rule_by_rule() {
         "x.yaml:6: BGPFilter f: spec.rules[0].cidr[0]: 10.0.0.1/8 has bits set behind its length; write 10.0.0.0/8, or a longer length\n\
          x.yaml:7: BGPFilter f: spec.rules[1].name: `a` stands here twice; give each rule of the filter a name of its own\n\
          x.yaml:7: BGPFilter f: spec.rules[1].prefixLength: no length is at least 25 and at most 24; make min at most max\n\
-         x.yaml:8: BGPFilter f: spec.rules[2].communities.any[0]: `no-exprot` is not a community; write ASN:VALUE with numbers up to 65535, GLOBAL:LOCAL1:LOCAL2, rt:ASN:VALUE, ro:ASN:VALUE, 0x and 16 hex digits, or a well-known name such as no-export\n\
+         x.yaml:8: BGPFilter f: spec.rules[2].communities.any[0]: `no-exprot` is not a community; write ASN:VALUE with numbers up to 65535, GLOBAL:LOCAL1:LOCAL2, rt:ASN:VALUE, ro:ASN:VALUE, bandwidth:ASN:BYTES_PER_SECOND, 0x and 16 hex digits, or a well-known name such as no-export\n\
          x.yaml:9: BGPFilter f: spec.rules[3].action: a rule that neither decides nor changes anything has no effect; add `set`, or make the action Accept or Reject"
     );
 }

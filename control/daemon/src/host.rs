@@ -3,6 +3,7 @@
 use core::net::{IpAddr, SocketAddr};
 
 use causeway_bgp::speaker::{Link, Path};
+use causeway_bgp::types::Prefix;
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::net::if_::if_nametoindex;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -74,10 +75,12 @@ fn link_to(remote: SocketAddr) -> Option<Link> {
         index: if_nametoindex(name).ok()?,
         ..Link::default()
     };
+    let mut subnets = Vec::new();
     for interface in all.iter().filter(|i| i.interface_name == name) {
         let Some(address) = interface.address else {
             continue;
         };
+        subnets.extend(subnet(interface));
         if let Some(v4) = address.as_sockaddr_in() {
             link.ipv4.get_or_insert(v4.ip());
         } else if let Some(v6) = address.as_sockaddr_in6() {
@@ -89,7 +92,25 @@ fn link_to(remote: SocketAddr) -> Option<Link> {
             }
         }
     }
+    link.subnets = subnets.into();
     Some(link)
+}
+
+/// The network that an address of an interface is in.
+fn subnet(interface: &InterfaceAddress) -> Option<Prefix> {
+    let (address, mask) = (interface.address?, interface.netmask?);
+    let (addr, len): (IpAddr, u32) = match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
+        (Some(v4), _) => {
+            let mask = mask.as_sockaddr_in()?.ip();
+            (v4.ip().into(), mask.to_bits().leading_ones())
+        }
+        (None, Some(v6)) => {
+            let mask = mask.as_sockaddr_in6()?.ip();
+            (v6.ip().into(), mask.to_bits().leading_ones())
+        }
+        (None, None) => return None,
+    };
+    Prefix::new(addr, u8::try_from(len).ok()?)
 }
 
 fn covers(interface: &InterfaceAddress, remote: IpAddr) -> bool {

@@ -7,14 +7,16 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
-use causeway_api::bgp::NextHopMode as ApiNextHop;
+use causeway_api::bgp::{LinkBandwidth, NextHopMode as ApiNextHop};
 use causeway_api::cidr::Cidr;
 use causeway_bgp::config::{
     DynamicConfig, Excess, FamilyConfig, GracefulRestartConfig, MaxPrefixes, Md5Key, PeerConfig,
     RemoteAs, SessionConfig, ShutdownMessage, SpeakerConfig, TimersConfig, TransportOptions, Ttl,
 };
 use causeway_bgp::origin::Originated;
-use causeway_bgp::rib::{FamilySession, MedConfig, MissingMed, NextHopMode, RibConfig};
+use causeway_bgp::rib::{
+    Confederation, FamilySession, LinkBandwidthMode, MedConfig, MissingMed, NextHopMode, RibConfig,
+};
 use causeway_bgp::types::{Asn, Prefix, RouterId};
 use causeway_bgp::wire::ClusterId;
 use causeway_config::{Instance, PeerAs, Template};
@@ -59,6 +61,13 @@ pub(crate) fn speaker(instance: &Instance, around: &Surroundings) -> Result<Spea
     let med = spec.med.unwrap_or_default();
     let mut rib = RibConfig::new(local_asn, RouterId(router_id.to_bits()));
     rib.cluster_id = spec.cluster_id.map(|id| ClusterId(id.to_bits()));
+    rib.confederation = spec.confederation.as_ref().map(|spec| Confederation {
+        identifier: Asn(spec.identifier),
+        // One list may serve all members.
+        members: (spec.members.iter().copied().map(Asn))
+            .filter(|member| *member != local_asn)
+            .collect(),
+    });
     rib.default_local_pref = spec
         .default_local_preference
         .unwrap_or(rib.default_local_pref);
@@ -73,6 +82,10 @@ pub(crate) fn speaker(instance: &Instance, around: &Surroundings) -> Result<Spea
     rib.maximum_paths_ebgp = paths.ebgp;
     rib.maximum_paths_ibgp = paths.ibgp;
     rib.multipath_relax = spec.multipath_relax;
+    rib.link_bandwidth = match spec.link_bandwidth {
+        None | Some(LinkBandwidth::WhenAll) => LinkBandwidthMode::WhenAll,
+        Some(LinkBandwidth::Ignore) => LinkBandwidthMode::Ignore,
+    };
     rib.prefer_oldest = spec.prefer_oldest;
     rib.assume_reachable = around.assume_reachable;
 
@@ -231,6 +244,7 @@ fn family(family: &causeway_config::Family) -> FamilyConfig {
             None | Some(ApiNextHop::Default) => NextHopMode::Default,
             Some(ApiNextHop::SelfAddress) => NextHopMode::SelfAddress,
             Some(ApiNextHop::Unchanged) => NextHopMode::Unchanged,
+            Some(ApiNextHop::ThirdParty) => NextHopMode::ThirdParty,
         },
     };
     let mut lowered = FamilyConfig::new(policy::family(spec.afi), routing);
@@ -311,8 +325,21 @@ spec:
     }
 
     #[test]
+    fn a_confederation_lists_the_other_members_only() {
+        let yaml = PLAIN.replace(
+            "      localASN: 65000\n",
+            "      localASN: 65000\n      confederation: {identifier: 64512, members: [65000, 65001]}\n      linkBandwidth: Ignore\n",
+        );
+        let rib = lowered(&yaml).rib;
+        let confederation = rib.confederation.unwrap();
+        assert_eq!(confederation.identifier, Asn(64512));
+        assert_eq!(confederation.members[..], [Asn(65001)]);
+        assert_eq!(rib.link_bandwidth, LinkBandwidthMode::Ignore);
+    }
+
+    #[test]
     fn every_example_is_a_valid_speaker() {
-        for dir in ["kinds", "two-tors"] {
+        for dir in ["kinds", "two-tors", "confederation"] {
             let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
                 .join("../../docs/examples")
                 .join(dir);

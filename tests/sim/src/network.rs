@@ -507,6 +507,7 @@ impl Network {
                 ipv4: Some(link_addr4(link, end)),
                 ipv6: Some(link_addr6(link, end)),
                 link_local: None,
+                subnets: std::sync::Arc::default(),
             }),
         }
     }

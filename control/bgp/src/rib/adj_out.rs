@@ -5,10 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::attributes::AttrId;
+use super::audience::Facts;
+use super::catch_up::{Change, Writing};
 use super::config::{FamilySession, RibSession};
 use super::export::{Advertisement, Target};
 use super::family::{Common, FamilyRib};
-use super::group::{Change, Group, Writing};
+use super::group::Group;
 use super::limits::MAX_BATCH_DESTINATIONS;
 use super::source::Sources;
 use super::table::SourceId;
@@ -98,7 +100,11 @@ impl<A: AddressFamily> FamilyRib<A> {
                 }
                 None => Advertisement::NONE,
             };
-            let old = self.groups[id].set_advertised(slot, new);
+            let facts = Facts {
+                sources: &self.sources,
+                store: &common.store,
+            };
+            let old = self.groups[id].set_advertised(slot, new, facts);
             if !new.is_none() {
                 self.sources.of_mut(new.source).advertised += 1;
             }
@@ -118,11 +124,15 @@ impl<A: AddressFamily> FamilyRib<A> {
             return;
         }
         let (sources, common_ref) = (&self.sources, &*common);
+        let facts = Facts {
+            sources,
+            store: &common_ref.store,
+        };
         let attributes =
             |advertisement| export.wire_attributes::<A>(advertisement, sources, common_ref);
         let writing = Writing {
             table: &self.table,
-            sources,
+            facts,
             attributes: &attributes,
         };
         self.groups[id].publish(&changes, common.config.group_log_bytes, &writing);
@@ -146,7 +156,10 @@ impl<A: AddressFamily> FamilyRib<A> {
             |advertisement| export.wire_attributes::<A>(advertisement, sources, common);
         let writing = Writing {
             table: &self.table,
-            sources,
+            facts: Facts {
+                sources,
+                store: &common.store,
+            },
             attributes: &attributes,
         };
         group.poll(peer, max_bytes, &writing)

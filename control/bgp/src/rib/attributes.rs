@@ -34,6 +34,8 @@ pub(super) struct Rank {
     pub(super) as_path_length: u32,
     pub(super) cluster_list_length: u32,
     pub(super) origin: u8,
+    /// Link bandwidth in bytes per second, the least if there are several; 0 if it tells none.
+    pub(super) bandwidth: f32,
 }
 
 #[derive(Debug)]
@@ -218,5 +220,11 @@ fn rank(attributes: &Attributes, default_local_pref: u32, missing_med: u32) -> R
             u32::try_from(rare.cluster_list.len()).unwrap_or(u32::MAX)
         }),
         origin: attributes.origin as u8,
+        bandwidth: rare.map_or(0.0, |rare| {
+            let all = rare.extended_communities.iter();
+            let told = all.filter_map(|community| community.link_bandwidth());
+            let least = told.map(|it| it.bytes_per_second).reduce(f32::min);
+            least.unwrap_or(0.0)
+        }),
     }
 }

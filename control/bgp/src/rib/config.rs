@@ -4,7 +4,7 @@ use core::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use crate::policy::Policy;
-use crate::types::{Asn, Family, RouterId};
+use crate::types::{Asn, Family, Prefix, RouterId};
 use crate::wire::ClusterId;
 
 /// Configuration of the whole RIB.
@@ -16,6 +16,8 @@ pub struct RibConfig {
     pub router_id: RouterId,
     /// Own cluster for reflection (RFC 4456); the router id if absent.
     pub cluster_id: Option<ClusterId>,
+    /// The confederation of which `local_asn` is a member (RFC 5065).
+    pub confederation: Option<Confederation>,
     /// LOCAL_PREF of routes that carry none.
     pub default_local_pref: u32,
     /// How MULTI_EXIT_DISC is compared.
@@ -26,6 +28,8 @@ pub struct RibConfig {
     pub maximum_paths_ibgp: u16,
     /// Multipath asks only for AS paths of equal length; else they must be identical but for the originating peer's AS.
     pub multipath_relax: bool,
+    /// Whether paths used at once share traffic by link bandwidth.
+    pub link_bandwidth: LinkBandwidthMode,
     /// Prefers the eBGP path that was there first, before comparing router ids (RFC 5004).
     pub prefer_oldest: bool,
     /// Whether a next hop is reachable before [`super::Rib::next_hop_changed`] says so. True for a speaker without a
@@ -49,6 +53,7 @@ impl RibConfig {
             local_asn,
             router_id,
             cluster_id: None,
+            confederation: None,
             default_local_pref: 100,
             med: MedConfig {
                 always_compare: false,
@@ -57,6 +62,7 @@ impl RibConfig {
             maximum_paths_ebgp: 1,
             maximum_paths_ibgp: 1,
             multipath_relax: false,
+            link_bandwidth: LinkBandwidthMode::WhenAll,
             prefer_oldest: false,
             assume_reachable: false,
             install_routes: true,
@@ -64,6 +70,25 @@ impl RibConfig {
             hash_seed: 0,
         }
     }
+}
+
+/// A confederation: several ASes that look like one from outside (RFC 5065).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Confederation {
+    /// The AS that others see.
+    pub identifier: Asn,
+    /// The other member ASes.
+    pub members: Arc<[Asn]>,
+}
+
+/// Whether paths used at once share traffic by link bandwidth (draft-ietf-idr-link-bandwidth).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LinkBandwidthMode {
+    /// In proportion to it if every one of them tells its own, else equally.
+    #[default]
+    WhenAll,
+    /// Always equally.
+    Ignore,
 }
 
 /// How MULTI_EXIT_DISC is compared (RFC 4271 9.1.2.2 c).
@@ -107,6 +132,8 @@ pub struct RibSession {
     pub local_link_local: Option<Ipv6Addr>,
     /// Interface index of the link, if the peer is directly connected; link-local next hops are bound to it.
     pub link: Option<u32>,
+    /// The subnets of that link: what a next hop must be in to be told to this peer as a third party.
+    pub subnets: Arc<[Prefix]>,
     /// Refuses paths whose first AS is not the peer's (RFC 4271 6.3). eBGP only.
     pub enforce_first_as: bool,
     /// How often our own AS may be in a received path before it counts as a loop.
@@ -145,6 +172,7 @@ impl RibSession {
             local_ipv4: None,
             local_link_local: None,
             link: None,
+            subnets: Arc::default(),
             enforce_first_as: matches!(kind, PeerKind::External),
             allow_own_as: 0,
             as4: true,
@@ -160,6 +188,9 @@ impl RibSession {
 pub enum PeerKind {
     /// eBGP.
     External,
+    /// eBGP with another member AS of our confederation (RFC 5065): next hop, MED and LOCAL_PREF stay as they are, and the
+    /// path counts as an internal one.
+    Confederation,
     /// iBGP.
     Internal {
         /// The peer is our route reflection client (RFC 4456).
@@ -185,11 +216,14 @@ pub struct FamilySession {
 /// Next hop of routes sent (RFC 4271 5.1.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum NextHopMode {
-    /// eBGP: the own address. iBGP: unchanged, but the own address for originated routes.
+    /// eBGP: the own address. iBGP and within a confederation: unchanged, but the own address for originated routes.
     #[default]
     Default,
     /// Always the own address, except for routes reflected between iBGP peers.
     SelfAddress,
     /// Unchanged, except for originated routes.
     Unchanged,
+    /// Unchanged where the next hop is on the subnet that we share with a directly connected peer ("third party"), else as
+    /// [`Self::Default`].
+    ThirdParty,
 }

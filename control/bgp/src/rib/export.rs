@@ -40,6 +40,12 @@ pub(super) struct Flags(u16);
 impl Flags {
     const NEXT_HOP_SET: u16 = 1;
     const MED_SET: u16 = 2;
+    /// The next hop is not our own address: it may be that of a member of the group.
+    const NEXT_HOP_KEPT: u16 = 4;
+
+    pub(super) const fn keeps_next_hop(self) -> bool {
+        self.has(Self::NEXT_HOP_KEPT)
+    }
 
     fn of<'a>(actions: impl Iterator<Item = &'a Action>) -> Self {
         let mut flags = 0;
@@ -127,11 +133,16 @@ impl Target<'_> {
         next_hops: &mut super::next_hop::NextHops,
     ) -> Option<Advertisement> {
         let outcome = self.judge(prefix, store.attributes(attr), source).ok()?;
+        let kept = |flags: Flags, attributes: &Attributes| {
+            let set = flags.has(Flags::NEXT_HOP_SET);
+            let kept = set || !self.needs_self(attributes.next_hop, source);
+            Flags(flags.0 | if kept { Flags::NEXT_HOP_KEPT } else { 0 })
+        };
         let (Some(outcome), Some(policy)) = (outcome, &self.settings.export) else {
             store.retain(attr, 1);
             return Some(Advertisement {
                 source: source_id,
-                flags: Flags(0),
+                flags: kept(Flags(0), store.attributes(attr)),
                 attr,
             });
         };
@@ -140,7 +151,7 @@ impl Target<'_> {
             store.retain(attr, 1);
             return Some(Advertisement {
                 source: source_id,
-                flags,
+                flags: kept(flags, store.attributes(attr)),
                 attr,
             });
         }
@@ -151,6 +162,7 @@ impl Target<'_> {
             prefix.family(),
             &self.context(prefix.family()),
         );
+        let flags = kept(flags, &attributes);
         let attr = if attributes == *store.attributes(attr) {
             store.retain(attr, 1);
             attr
@@ -180,7 +192,10 @@ impl Target<'_> {
                 attributes.next_hop = next_hop;
             }
         } else if !flags.has(Flags::NEXT_HOP_SET) {
-            attributes.next_hop = without_link_local(attributes.next_hop);
+            let link = store.link(advertisement.attr);
+            if !self.shares_link(attributes.next_hop, link) {
+                attributes.next_hop = without_link_local(attributes.next_hop);
+            }
         }
         match self.session.kind {
             PeerKind::External => {
@@ -195,6 +210,16 @@ impl Target<'_> {
                     .prepend(self.session.local_asn, 1);
                 super::import::strip_internal(&mut attributes);
                 strip_non_transitive(&mut attributes);
+            }
+            PeerKind::Confederation => {
+                attributes.as_path = attributes
+                    .as_path
+                    .prepend_confederation(self.session.local_asn);
+                attributes
+                    .local_pref
+                    .get_or_insert(self.config.default_local_pref);
+                // RFC 4456 8: reflection ends at the border of the AS.
+                super::import::strip_reflection(&mut attributes);
             }
             PeerKind::Internal { .. } => {
                 attributes
@@ -224,12 +249,12 @@ impl Target<'_> {
     ) -> Outcome {
         let peer = match self.session.kind {
             PeerKind::External => PeerType::External,
-            PeerKind::Internal { .. } => PeerType::Internal,
+            PeerKind::Confederation | PeerKind::Internal { .. } => PeerType::Internal,
         };
         let source = match source.kind() {
             None => RouteSource::Local,
             Some(PeerKind::External) => RouteSource::External,
-            Some(PeerKind::Internal { .. }) => RouteSource::Internal,
+            Some(PeerKind::Confederation | PeerKind::Internal { .. }) => RouteSource::Internal,
         };
         let subject = Subject::new(prefix, peer, source);
         policy.evaluate(attributes, &subject, &self.context(prefix.family()))
@@ -264,7 +289,24 @@ impl Target<'_> {
             NextHopMode::Default => self.session.kind == PeerKind::External,
             NextHopMode::SelfAddress => !reflected,
             NextHopMode::Unchanged => false,
+            NextHopMode::ThirdParty => {
+                self.session.kind == PeerKind::External && !self.shares_subnet(next_hop)
+            }
         }
+    }
+
+    /// Whether the next hop is on a subnet that we share with this directly connected peer (RFC 4271 5.1.3).
+    fn shares_subnet(&self, next_hop: NextHop) -> bool {
+        let addr = super::import::global(next_hop);
+        let host = Prefix::new(addr, if addr.is_ipv4() { 32 } else { 128 });
+        let subnets = self.session.subnets.iter();
+        self.session.link.is_some()
+            && host.is_some_and(|host| subnets.clone().any(|subnet| subnet.covers(host)))
+    }
+
+    /// RFC 2545 3: a link-local next hop goes along if, and only if, the speaker, the peer and the next hop are on one link.
+    fn shares_link(&self, next_hop: NextHop, link: Option<u32>) -> bool {
+        link.is_some() && link == self.session.link && self.shares_subnet(next_hop)
     }
 }
 
@@ -308,11 +350,14 @@ pub(super) fn rule_name(policy: &policy::Policy, outcome: &Outcome) -> RuleName 
     }
 }
 
-/// NO_ADVERTISE, NO_EXPORT, NO_EXPORT_SUBCONFED (RFC 1997).
+/// NO_ADVERTISE, NO_EXPORT, NO_EXPORT_SUBCONFED (RFC 1997); NO_EXPORT ends at the border of a confederation.
 fn forbids(communities: &[Community], kind: PeerKind) -> bool {
     communities.iter().any(|&community| match community {
         Community::NO_ADVERTISE => true,
-        Community::NO_EXPORT | Community::NO_EXPORT_SUBCONFED => kind == PeerKind::External,
+        Community::NO_EXPORT => kind == PeerKind::External,
+        Community::NO_EXPORT_SUBCONFED => {
+            matches!(kind, PeerKind::External | PeerKind::Confederation)
+        }
         _ => false,
     })
 }

@@ -7,6 +7,7 @@ use slab::Slab;
 use smallvec::SmallVec;
 
 use super::attributes::{AttrId, AttributeStore};
+use super::audience::Facts;
 use super::bits::BitSet;
 use super::config::{PeerKind, RibConfig, RibSession};
 use super::group::Group;
@@ -94,7 +95,8 @@ impl<A: AddressFamily> FamilyRib<A> {
                     limit: limits::MAX_SOURCES,
                 })?;
         let group = self.group_for(session, settings, None, common);
-        self.groups[group].join(peer, &self.sources);
+        let facts = facts(&self.sources, common);
+        self.groups[group].join(peer, session.remote_addr, facts);
         self.peers.insert(
             peer,
             PeerRib {
@@ -113,7 +115,7 @@ impl<A: AddressFamily> FamilyRib<A> {
             }
             return;
         };
-        self.groups[state.group].leave(peer, &self.sources);
+        self.groups[state.group].leave(peer, facts(&self.sources, common));
         self.drop_group_if_empty(state.group, common);
         self.sources.of_mut(state.source).life = Life::Stale;
         if !retain {
@@ -154,10 +156,11 @@ impl<A: AddressFamily> FamilyRib<A> {
             return;
         }
         let new = self.group_for(session, settings, Some(group), common);
-        if let Some(catch_up) = self.groups[group].leave(peer, &self.sources)
+        let facts = facts(&self.sources, common);
+        if let Some(catch_up) = self.groups[group].leave(peer, facts)
             && let Some((old, new)) = self.groups.get2_mut(group, new)
         {
-            new.adopt(peer, catch_up, old);
+            new.adopt((peer, session.remote_addr), catch_up, old);
         }
         if let Some(state) = self.peers.get_mut(&peer) {
             state.group = new;
@@ -197,10 +200,11 @@ impl<A: AddressFamily> FamilyRib<A> {
         }
     }
 
-    pub(super) fn refresh_out(&mut self, peer: PeerId) {
+    pub(super) fn refresh_out(&mut self, peer: PeerId, common: &Common) {
         if let Some(state) = self.peers.get(&peer) {
             let markers = state.session.enhanced_refresh;
-            self.groups[state.group].refresh(peer, &self.sources, markers);
+            let facts = facts(&self.sources, common);
+            self.groups[state.group].refresh(peer, facts, markers);
         }
     }
 
@@ -422,5 +426,12 @@ impl<A: AddressFamily> FamilyRib<A> {
                 self.graveyard.push_back(slot);
             }
         }
+    }
+}
+
+const fn facts<'a>(sources: &'a Sources, common: &'a Common) -> Facts<'a> {
+    Facts {
+        sources,
+        store: &common.store,
     }
 }

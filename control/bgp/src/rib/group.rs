@@ -13,23 +13,22 @@
 //!
 //! What a member costs is bounded: a place in the log, or two bits per destination.
 
+use core::net::IpAddr;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
+use super::audience::{Facts, NamedPeers};
 use super::bits::BitSet;
+use super::catch_up::{CatchUp, Change, Marker, Writing, write_run};
 use super::config::{FamilySession, RibSession};
 use super::encode;
 use super::export::Advertisement;
-use super::limits::{
-    CHUNK_BYTES, MAX_BATCH_DESTINATIONS, MAX_EXCESS_DESTINATIONS, MAX_READY_BYTES,
-};
-use super::source::Sources;
-use super::table::{SourceId, Table};
+use super::limits::CHUNK_BYTES;
+use super::table::SourceId;
 use crate::types::{AddressFamily, PeerId};
-use crate::wire::{Attributes, RefreshKind, UpdateWriter};
 
 /// Peers that are sent the same.
 #[derive(Debug)]
@@ -42,7 +41,11 @@ pub(super) struct Group {
     count: usize,
     /// How many are by source.
     by_source: Vec<u32>,
+    /// How many name this address as next hop, other than that of the peer they came from.
+    by_name: BTreeMap<IpAddr, u32>,
     pub(super) members: BTreeMap<PeerId, Member>,
+    /// The members by address.
+    named: NamedPeers,
     log: VecDeque<Chunk>,
     log_bytes: usize,
     /// Sequence number of the first chunk in the log.
@@ -64,8 +67,8 @@ struct Chunk {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Scope {
     All,
-    /// Not for the peer that the path came from.
-    Except(PeerId),
+    /// Not for the peer that the path came from, nor the one that its next hop names.
+    Except([Option<PeerId>; 2]),
     /// Only for that peer.
     Only(PeerId),
 }
@@ -74,7 +77,7 @@ impl Scope {
     fn includes(self, peer: PeerId) -> bool {
         match self {
             Self::All => true,
-            Self::Except(other) => peer != other,
+            Self::Except(others) => !others.contains(&Some(peer)),
             Self::Only(other) => peer == other,
         }
     }
@@ -90,51 +93,6 @@ pub(super) enum Member {
     CatchingUp(Box<CatchUp>),
 }
 
-/// A member that is sent destinations from a bit set.
-#[derive(Debug, Default)]
-pub(super) struct CatchUp {
-    /// To be sent.
-    pending: BitSet,
-    /// What it may have been sent: only these are ever withdrawn.
-    sent: BitSet,
-    cursor: u32,
-    /// Messages made and not yet taken.
-    ready: VecDeque<Bytes>,
-    /// What to say when the cursor has been once through the table.
-    marker: Marker,
-    /// What to say before anything else.
-    begin_refresh: bool,
-}
-
-/// What ends a pass over the table.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Marker {
-    #[default]
-    None,
-    /// End-of-RIB (RFC 4724 2).
-    EndOfRib,
-    /// EoRR (RFC 7313).
-    EndOfRefresh,
-}
-
-/// A change of what a group is sent for one destination.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Change {
-    pub(super) slot: u32,
-    pub(super) old: Advertisement,
-    pub(super) new: Advertisement,
-    /// The same on the wire: only the peer that is not sent its own path differs.
-    pub(super) same_wire: bool,
-}
-
-/// What is needed to write messages.
-pub(super) struct Writing<'a, A> {
-    pub(super) table: &'a Table<A>,
-    pub(super) sources: &'a Sources,
-    /// Attributes on the wire.
-    pub(super) attributes: &'a dyn Fn(Advertisement) -> Attributes,
-}
-
 impl Group {
     pub(super) fn new(session: Arc<RibSession>, settings: FamilySession) -> Self {
         Self {
@@ -143,7 +101,9 @@ impl Group {
             advertised: Vec::new(),
             count: 0,
             by_source: Vec::new(),
+            by_name: BTreeMap::new(),
             members: BTreeMap::new(),
+            named: NamedPeers::new(),
             log: VecDeque::new(),
             log_bytes: 0,
             log_start: 0,
@@ -167,7 +127,8 @@ impl Group {
             && own.local_ipv4 == session.local_ipv4
             && own.local_ipv6 == session.local_ipv6
             && own.local_link_local == session.local_link_local
-            && own.link.is_some() == session.link.is_some()
+            && own.link == session.link
+            && own.subnets == session.subnets
             && own.as4 == session.as4
             && own.max_message_bytes == session.max_message_bytes
             && self.settings.next_hop == settings.next_hop
@@ -181,7 +142,12 @@ impl Group {
     }
 
     /// Records what is advertised; returns what was.
-    pub(super) fn set_advertised(&mut self, slot: u32, new: Advertisement) -> Advertisement {
+    pub(super) fn set_advertised(
+        &mut self,
+        slot: u32,
+        new: Advertisement,
+        facts: Facts<'_>,
+    ) -> Advertisement {
         let slot = slot as usize;
         if slot >= self.advertised.len() {
             if new.is_none() {
@@ -202,16 +168,34 @@ impl Group {
             self.count -= 1;
             self.by_source[usize::from(old.source.0)] -= 1;
         }
+        if old != new {
+            for name in facts.names(new).into_iter().flatten() {
+                *self.by_name.entry(name).or_default() += 1;
+            }
+            for name in facts.names(old).into_iter().flatten() {
+                self.unname(name);
+            }
+        }
         old
     }
 
-    /// How many a member is sent, where these are its own sources.
-    pub(super) fn count(&self, own: &[SourceId]) -> usize {
+    fn unname(&mut self, name: IpAddr) {
+        if let Some(count) = self.by_name.get_mut(&name) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_name.remove(&name);
+            }
+        }
+    }
+
+    /// How many a member is sent, where these are its own sources and its address.
+    pub(super) fn count(&self, own: &[SourceId], addr: IpAddr) -> usize {
         let of = |source: &SourceId| self.by_source.get(usize::from(source.0)).copied();
         self.count
             - own
                 .iter()
                 .filter_map(of)
+                .chain(self.by_name.get(&addr).copied())
                 .map(|count| count as usize)
                 .sum::<usize>()
     }
@@ -226,23 +210,31 @@ impl Group {
             advertised: self.advertised.clone(),
             count: self.count,
             by_source: self.by_source.clone(),
+            by_name: self.by_name.clone(),
             ..Self::new(session, settings)
         }
     }
 
     /// A new member, to be sent everything and then End-of-RIB.
-    pub(super) fn join(&mut self, peer: PeerId, sources: &Sources) {
+    pub(super) fn join(&mut self, peer: PeerId, addr: IpAddr, facts: Facts<'_>) {
+        self.named.insert(addr, peer);
         let mut catch_up = CatchUp {
             marker: Marker::EndOfRib,
             ..CatchUp::default()
         };
-        self.mark_all(&mut catch_up.pending, peer, sources);
+        self.mark_all(&mut catch_up.pending, peer, facts);
         self.members
             .insert(peer, Member::CatchingUp(Box::new(catch_up)));
     }
 
     /// A member that comes from another group, with what it had there.
-    pub(super) fn adopt(&mut self, peer: PeerId, mut catch_up: Box<CatchUp>, from: &Self) {
+    pub(super) fn adopt(
+        &mut self,
+        (peer, addr): (PeerId, IpAddr),
+        mut catch_up: Box<CatchUp>,
+        from: &Self,
+    ) {
+        self.named.insert(addr, peer);
         let everything = !self.same_wire(&from.session, &from.settings);
         for slot in 0..self.slots().max(from.slots()) {
             if everything || self.advertised(slot) != from.advertised(slot) {
@@ -254,9 +246,10 @@ impl Group {
     }
 
     /// Takes a member out, with what it has.
-    pub(super) fn leave(&mut self, peer: PeerId, sources: &Sources) -> Option<Box<CatchUp>> {
-        self.fall_back(peer, &[], sources);
+    pub(super) fn leave(&mut self, peer: PeerId, facts: Facts<'_>) -> Option<Box<CatchUp>> {
+        self.fall_back(peer, &[], facts);
         let member = self.members.remove(&peer)?;
+        self.named.retain(|_, named| *named != peer);
         self.trim();
         match member {
             Member::CatchingUp(catch_up) => Some(catch_up),
@@ -265,10 +258,10 @@ impl Group {
     }
 
     /// Sends everything again to a member, between markers if it knows them.
-    pub(super) fn refresh(&mut self, peer: PeerId, sources: &Sources, markers: bool) {
-        self.fall_back(peer, &[], sources);
+    pub(super) fn refresh(&mut self, peer: PeerId, facts: Facts<'_>, markers: bool) {
+        self.fall_back(peer, &[], facts);
         let mut all = BitSet::default();
-        self.mark_all(&mut all, peer, sources);
+        self.mark_all(&mut all, peer, facts);
         if let Some(Member::CatchingUp(catch_up)) = self.members.get_mut(&peer) {
             let mut from = 0;
             while let Some(slot) = all.next_from(from) {
@@ -284,23 +277,25 @@ impl Group {
         }
     }
 
-    fn mark_all(&self, set: &mut BitSet, peer: PeerId, sources: &Sources) {
-        for (slot, advertised) in (0..).zip(&self.advertised) {
-            if !advertised.is_none() && sources.peer(advertised.source) != Some(peer) {
+    fn mark_all(&self, set: &mut BitSet, peer: PeerId, facts: Facts<'_>) {
+        let audience = facts.audience(&self.named);
+        for (slot, &advertised) in (0..).zip(&self.advertised) {
+            if audience.includes(advertised, peer) {
                 set.insert(slot);
             }
         }
     }
 
     /// Turns a member in step into one that catches up from where it was; `changes` are recorded and not yet handed on.
-    fn fall_back(&mut self, peer: PeerId, changes: &[Change], sources: &Sources) {
+    fn fall_back(&mut self, peer: PeerId, changes: &[Change], facts: Facts<'_>) {
         let Some(Member::InStep { next }) = self.members.get(&peer) else {
             return;
         };
         let mut catch_up = CatchUp::default();
-        self.mark_all(&mut catch_up.sent, peer, sources);
+        self.mark_all(&mut catch_up.sent, peer, facts);
+        let audience = facts.audience(&self.named);
         for change in changes {
-            if !change.old.is_none() && sources.peer(change.old.source) != Some(peer) {
+            if audience.includes(change.old, peer) {
                 catch_up.sent.insert(change.slot);
             } else {
                 catch_up.sent.remove(change.slot);
@@ -330,14 +325,15 @@ impl Group {
         writing: &Writing<'_, A>,
     ) {
         // Who lags makes room first, so that it does not cost the others their place.
-        self.enforce_log_limit(max_log_bytes / 2, changes, writing.sources);
+        self.enforce_log_limit(max_log_bytes / 2, changes, writing.facts);
         let mut in_step = false;
+        let audience = writing.facts.audience(&self.named);
         for (&peer, member) in &mut self.members {
             match member {
                 Member::InStep { .. } => in_step = true,
                 Member::CatchingUp(catch_up) => {
                     for change in changes {
-                        catch_up.note(change, peer, writing.sources);
+                        catch_up.note(change, peer, audience);
                     }
                 }
             }
@@ -354,26 +350,33 @@ impl Group {
         writing: &Writing<'_, A>,
     ) {
         let members = &self.members;
-        let peer_of = |advertisement: Advertisement| {
-            writing
-                .sources
-                .peer(advertisement.source)
-                .filter(|peer| members.contains_key(peer))
+        let audience = writing.facts.audience(&self.named);
+        let excluded = |advertisement: Advertisement| {
+            let excluded = audience.excluded(advertisement);
+            excluded.map(|peer| peer.filter(|peer| members.contains_key(peer)))
         };
         let mut items: Vec<(Scope, Advertisement, u32)> = Vec::with_capacity(changes.len());
         for change in changes {
-            let (old, new) = (peer_of(change.old), peer_of(change.new));
+            let (old, new) = (excluded(change.old), excluded(change.new));
             let had = !change.old.is_none();
             let has = !change.new.is_none();
             if !change.same_wire {
-                let scope = if has { new } else { old }.map_or(Scope::All, Scope::Except);
+                let scope = match if has { new } else { old } {
+                    [None, None] => Scope::All,
+                    peers => Scope::Except(peers),
+                };
                 items.push((scope, change.new, change.slot));
             }
             if had && has && old != new {
-                if let Some(peer) = new {
+                for &peer in new
+                    .iter()
+                    .flatten()
+                    .filter(|&&peer| !old.contains(&Some(peer)))
+                {
                     items.push((Scope::Only(peer), Advertisement::NONE, change.slot));
                 }
-                if let Some(peer) = old.filter(|_| change.same_wire) {
+                let again = old.iter().flatten().filter(|_| change.same_wire);
+                for &peer in again.filter(|&&peer| !new.contains(&Some(peer))) {
                     items.push((Scope::Only(peer), change.new, change.slot));
                 }
             }
@@ -406,21 +409,22 @@ impl Group {
             }
         }
         if self.log_bytes > max_log_bytes {
-            self.give_up_log(changes, writing.sources);
+            self.give_up_log(changes, writing.facts);
         }
     }
 
     /// Lets every member in step fall back: more changed at once than the log may hold.
-    fn give_up_log(&mut self, changes: &[Change], sources: &Sources) {
+    fn give_up_log(&mut self, changes: &[Change], facts: Facts<'_>) {
         let members: SmallVec<[PeerId; 8]> = self.members.keys().copied().collect();
         for peer in members {
             if !matches!(self.members.get(&peer), Some(Member::InStep { .. })) {
                 continue;
             }
-            self.fall_back(peer, changes, sources);
+            self.fall_back(peer, changes, facts);
             if let Some(Member::CatchingUp(catch_up)) = self.members.get_mut(&peer) {
+                let audience = facts.audience(&self.named);
                 for change in changes {
-                    catch_up.note(change, peer, sources);
+                    catch_up.note(change, peer, audience);
                 }
             }
         }
@@ -437,7 +441,7 @@ impl Group {
     }
 
     /// Members that lag too far fall back to their bit sets.
-    fn enforce_log_limit(&mut self, max_bytes: usize, changes: &[Change], sources: &Sources) {
+    fn enforce_log_limit(&mut self, max_bytes: usize, changes: &[Change], facts: Facts<'_>) {
         while self.log_bytes > max_bytes {
             let start = self.log_start;
             let slowest: Vec<PeerId> = self
@@ -447,7 +451,7 @@ impl Group {
                 .map(|(&peer, _)| peer)
                 .collect();
             for peer in slowest {
-                self.fall_back(peer, changes, sources);
+                self.fall_back(peer, changes, facts);
             }
             self.trim();
             if self.log_start == start {
@@ -524,7 +528,8 @@ impl Group {
                 if let Some(bytes) = catch_up.ready.pop_front() {
                     return Some(bytes);
                 }
-                catch_up.fill(peer, &self.session, &self.advertised, building, writing);
+                let to = (peer, &self.named);
+                catch_up.fill(to, &self.session, &self.advertised, building, writing);
                 let bytes = catch_up.ready.pop_front();
                 if catch_up.is_done() {
                     self.members.insert(peer, Member::InStep { next: end });
@@ -532,6 +537,11 @@ impl Group {
                 bytes
             }
         }
+    }
+
+    /// Whether an advertisement is for this member.
+    pub(super) fn is_for(&self, peer: PeerId, advertised: Advertisement, facts: Facts<'_>) -> bool {
+        facts.audience(&self.named).includes(advertised, peer)
     }
 
     /// Whether a change for this destination is still on its way to the member.
@@ -553,130 +563,11 @@ impl Group {
     }
 }
 
-impl CatchUp {
-    /// A change of a destination, seen from this member.
-    fn note(&mut self, change: &Change, peer: PeerId, sources: &Sources) {
-        let wanted = !change.new.is_none() && sources.peer(change.new.source) != Some(peer);
-        if wanted {
-            let from_self = sources.peer(change.old.source) == Some(peer);
-            if !change.same_wire || from_self {
-                self.pending.insert(change.slot);
-            }
-        } else if self.sent.contains(change.slot) {
-            self.pending.insert(change.slot);
-        } else {
-            self.pending.remove(change.slot);
-        }
-    }
-
-    /// Writes messages for the next destinations.
-    fn fill<A: AddressFamily>(
-        &mut self,
-        peer: PeerId,
-        session: &RibSession,
-        advertised: &[Advertisement],
-        building: bool,
-        writing: &Writing<'_, A>,
-    ) {
-        if core::mem::take(&mut self.begin_refresh) {
-            let mut out = BytesMut::new();
-            encode::refresh_marker(&mut out, A::FAMILY, RefreshKind::Begin);
-            self.ready.push_back(out.freeze());
-        }
-        let mut items: Vec<(Advertisement, u32)> = Vec::new();
-        while let Some(slot) = self.pending.next_from(self.cursor) {
-            let new = advertised
-                .get(slot as usize)
-                .copied()
-                .unwrap_or(Advertisement::NONE);
-            // A batch ends where the attributes change, so that it tears no UPDATE apart.
-            let excess = items.len().checked_sub(MAX_BATCH_DESTINATIONS);
-            let together = items.last().is_some_and(|&(last, _)| last == new);
-            if excess.is_some_and(|excess| excess >= MAX_EXCESS_DESTINATIONS || !together) {
-                break;
-            }
-            self.cursor = slot + 1;
-            self.pending.remove(slot);
-            if !new.is_none() && writing.sources.peer(new.source) != Some(peer) {
-                items.push((new, slot));
-            } else if self.sent.contains(slot) {
-                items.push((Advertisement::NONE, slot));
-            }
-        }
-        let mut full = items.len() >= MAX_BATCH_DESTINATIONS;
-        items.sort_by_key(|&(advertisement, _)| advertisement);
-        let (mut out, mut prefixes) = (BytesMut::new(), Vec::new());
-        let (mut writer, mut written) = (encode::writer(session), 0);
-        for run in items.chunk_by(|a, b| a.0 == b.0) {
-            if written >= MAX_READY_BYTES {
-                full = true;
-                for &(_, slot) in run {
-                    self.pending.insert(slot);
-                    self.cursor = self.cursor.min(slot);
-                }
-                continue;
-            }
-            prefixes.clear();
-            for &(advertisement, slot) in run {
-                prefixes.push(writing.table.prefix(slot));
-                if advertisement.is_none() {
-                    self.sent.remove(slot);
-                } else {
-                    self.sent.insert(slot);
-                }
-            }
-            let before = out.len();
-            write_run(&mut out, &mut writer, run[0].0, &prefixes, writing);
-            written += out.len() - before;
-            if out.len() >= CHUNK_BYTES {
-                self.ready.push_back(out.split().freeze());
-            }
-        }
-        if !full && !building {
-            // Once through the table: what changed behind the cursor meanwhile comes in the next pass.
-            self.cursor = 0;
-            match core::mem::take(&mut self.marker) {
-                Marker::None => {}
-                Marker::EndOfRib => encode::end_of_rib(&mut out, A::FAMILY),
-                Marker::EndOfRefresh => {
-                    encode::refresh_marker(&mut out, A::FAMILY, RefreshKind::End)
-                }
-            }
-        } else if !full {
-            self.cursor = 0;
-        }
-        if !out.is_empty() {
-            self.ready.push_back(out.freeze());
-        }
-    }
-
-    fn is_done(&self) -> bool {
-        self.pending.is_empty()
-            && self.ready.is_empty()
-            && self.marker == Marker::None
-            && !self.begin_refresh
-    }
-}
-
 /// One piece as it is; several small ones in one buffer, because each costs the transport a call.
 fn joined(pieces: &[Bytes]) -> Option<Bytes> {
     match pieces {
         [] => None,
         [piece] => Some(piece.clone()),
         pieces => Some(pieces.concat().into()),
-    }
-}
-
-fn write_run<A: AddressFamily>(
-    out: &mut BytesMut,
-    writer: &mut UpdateWriter,
-    advertisement: Advertisement,
-    prefixes: &[A],
-    writing: &Writing<'_, A>,
-) {
-    if advertisement.is_none() {
-        encode::withdraw(out, writer, prefixes);
-    } else {
-        encode::announce(out, writer, &(writing.attributes)(advertisement), prefixes);
     }
 }

@@ -151,7 +151,9 @@ pub(super) fn evaluate(
 ) -> Outcome {
     let (peer, source) = match session.kind {
         PeerKind::External => (PeerType::External, RouteSource::External),
-        PeerKind::Internal { .. } => (PeerType::Internal, RouteSource::Internal),
+        PeerKind::Confederation | PeerKind::Internal { .. } => {
+            (PeerType::Internal, RouteSource::Internal)
+        }
     };
     policy.evaluate(
         attributes,
@@ -173,6 +175,11 @@ fn context(session: &RibSession) -> policy::Session {
 /// Drops what must not come by eBGP: LOCAL_PREF (RFC 4271 5.1.5), ORIGINATOR_ID and CLUSTER_LIST (RFC 4456 8).
 pub(super) fn strip_internal(attributes: &mut Attributes) {
     attributes.local_pref = None;
+    strip_reflection(attributes);
+}
+
+/// Drops ORIGINATOR_ID and CLUSTER_LIST, which mean nothing beyond their AS (RFC 4456 8).
+pub(super) fn strip_reflection(attributes: &mut Attributes) {
     if let Some(rare) = &mut attributes.rare {
         rare.originator_id = None;
         rare.cluster_list = Box::default();
@@ -189,13 +196,23 @@ fn refusal(
     attributes: &Attributes,
 ) -> Refusal {
     let external = session.kind == PeerKind::External;
+    let path = &attributes.as_path;
+    // RFC 5065 5: from outside, segments of a confederation are an error; between members, to begin with none is.
+    if external && path.has_confederation() {
+        return Refusal::Confederation;
+    }
+    if session.kind == PeerKind::Confederation && path.first_member() != Some(session.remote_asn) {
+        return Refusal::Confederation;
+    }
     if external
         && session.enforce_first_as
         && attributes.as_path.first_as() != Some(session.remote_asn)
     {
         return Refusal::FirstAs;
     }
-    let own = |asn: Asn| asn == config.local_asn || asn == session.local_asn;
+    let identifier = config.confederation.as_ref().map(|it| it.identifier);
+    let own =
+        |asn: Asn| asn == config.local_asn || asn == session.local_asn || Some(asn) == identifier;
     let loops = attributes.as_path.asns().filter(|&asn| own(asn)).count();
     if loops > usize::from(session.allow_own_as) {
         return Refusal::AsLoop;
@@ -231,7 +248,7 @@ pub(super) fn is_link_local(next_hop: NextHop) -> bool {
     matches!(global(next_hop), IpAddr::V6(addr) if addr.is_unicast_link_local())
 }
 
-fn global(next_hop: NextHop) -> IpAddr {
+pub(super) fn global(next_hop: NextHop) -> IpAddr {
     match next_hop {
         NextHop::V4(addr) => addr.into(),
         NextHop::V6(addr) | NextHop::V6LinkLocal { global: addr, .. } => addr.into(),

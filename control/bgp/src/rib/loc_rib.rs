@@ -4,12 +4,13 @@ use core::net::{IpAddr, Ipv4Addr};
 
 use smallvec::SmallVec;
 
-use super::config::PeerKind;
+use super::config::{LinkBandwidthMode, PeerKind};
 use super::decision::{Candidate, Decision, decide};
 use super::family::{Common, FamilyRib};
-use super::next_hop::{Members, NO_SET};
+use super::next_hop::{Member, Members, NO_SET, NextHopIndex};
 use super::source::Life;
 use super::table::{Mark, Path, Refusal, SourceId};
+use super::weight::weights;
 use crate::fib::{FibDelta, NextHopSetId};
 use crate::types::AddressFamily;
 
@@ -118,14 +119,7 @@ impl<A: AddressFamily> FamilyRib<A> {
 
     /// Points the destination at the next hops of its chosen paths.
     pub(super) fn install(&mut self, slot: u32, common: &mut Common) {
-        let mut members = Members::new();
-        for path in self.table.paths(slot) {
-            if path.mark != Mark::None && path.source != SourceId::LOCAL {
-                members.push(common.store.next_hop(path.attr));
-            }
-        }
-        members.sort_unstable();
-        members.dedup();
+        let members = self.members(slot, common);
         let old = self.table.destination(slot).set;
         if old != NO_SET && common.sets.members(old) == Some(&members)
             || old == NO_SET && members.is_empty()
@@ -144,6 +138,41 @@ impl<A: AddressFamily> FamilyRib<A> {
         if self.is_fib.insert(slot) {
             self.fib.push_back(slot);
         }
+    }
+
+    /// The next hops of the chosen paths, each with its share.
+    fn members(&self, slot: u32, common: &Common) -> Members {
+        let chosen = |path: &&Path| path.mark != Mark::None && path.source != SourceId::LOCAL;
+        let mut hops: SmallVec<[(NextHopIndex, f32); 4]> = self
+            .table
+            .paths(slot)
+            .iter()
+            .filter(chosen)
+            .map(|path| {
+                let bandwidth = common.store.rank(path.attr).bandwidth;
+                (common.store.next_hop(path.attr), bandwidth)
+            })
+            .collect();
+        // Of two paths over one next hop, what the greater one tells.
+        hops.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)));
+        hops.dedup_by_key(|(hop, _)| *hop);
+        let by_bandwidth = common.config.link_bandwidth == LinkBandwidthMode::WhenAll;
+        if hops.len() < 2 || !by_bandwidth || hops.iter().any(|&(_, told)| told <= 0.0) {
+            let equal = |(hop, _)| Member { hop, weight: 1 };
+            return hops.into_iter().map(equal).collect();
+        }
+        let weights = weights(&mut hops.iter().map(|&(_, told)| told));
+        let both = hops.iter().zip(weights);
+        both.map(|(&(hop, _), weight)| Member { hop, weight })
+            .collect()
+    }
+
+    /// The share of a chosen path in the traffic of its destination.
+    pub(super) fn weight(&self, slot: u32, path: &Path, common: &Common) -> Option<u8> {
+        let hop = common.store.next_hop(path.attr);
+        let members = common.sets.members(self.table.destination(slot).set)?;
+        let member = members.iter().find(|member| member.hop == hop)?;
+        (path.mark != Mark::None && path.source != SourceId::LOCAL).then_some(member.weight)
     }
 
     /// Moves at most `max` route changes into `delta`.

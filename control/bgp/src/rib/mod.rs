@@ -14,7 +14,9 @@
 
 mod adj_out;
 mod attributes;
+mod audience;
 mod bits;
+mod catch_up;
 mod config;
 mod decision;
 mod encode;
@@ -30,6 +32,7 @@ mod source;
 mod table;
 mod view;
 mod walk;
+mod weight;
 
 use core::net::IpAddr;
 use std::sync::Arc;
@@ -38,7 +41,8 @@ use bytes::Bytes;
 
 use attributes::AttributeStore;
 pub use config::{
-    FamilySession, MedConfig, MissingMed, NextHopMode, PeerKind, RibConfig, RibSession,
+    Confederation, FamilySession, LinkBandwidthMode, MedConfig, MissingMed, NextHopMode, PeerKind,
+    RibConfig, RibSession,
 };
 use family::{Common, FamilyRib};
 use next_hop::{NextHopSets, NextHops};
@@ -132,9 +136,16 @@ impl Rib {
             return;
         }
         self.common.store.configure(new);
-        if (new.local_asn, new.router_id, new.cluster_id)
-            != (old.local_asn, old.router_id, old.cluster_id)
-        {
+        let identity = |config: &RibConfig| {
+            let identifier = config.confederation.as_ref().map(|it| it.identifier);
+            (
+                config.local_asn,
+                config.router_id,
+                config.cluster_id,
+                identifier,
+            )
+        };
+        if identity(new) != identity(&old) {
             self.v4.import_all();
             self.v6.import_all();
         }
@@ -217,8 +228,8 @@ impl Rib {
     /// The peer asks for everything again (RFC 2918).
     pub fn refresh_out(&mut self, peer: PeerId, family: Family) {
         match family {
-            Family::Ipv4Unicast => self.v4.refresh_out(peer),
-            Family::Ipv6Unicast => self.v6.refresh_out(peer),
+            Family::Ipv4Unicast => self.v4.refresh_out(peer, &self.common),
+            Family::Ipv6Unicast => self.v6.refresh_out(peer, &self.common),
         }
     }
 

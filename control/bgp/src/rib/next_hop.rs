@@ -252,8 +252,16 @@ pub(super) fn is_martian(next_hop: NextHop) -> bool {
     }
 }
 
+/// A member of a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Member {
+    pub(super) hop: NextHopIndex,
+    /// Share of the traffic, at least 1.
+    pub(super) weight: u8,
+}
+
 /// The members of a set, sorted.
-pub(super) type Members = SmallVec<[NextHopIndex; 4]>;
+pub(super) type Members = SmallVec<[Member; 4]>;
 
 #[derive(Debug)]
 struct Set {
@@ -298,17 +306,17 @@ impl NextHopSets {
         }
         let mut fib: Vec<FibNextHop> = members
             .iter()
-            .filter_map(|&member| next_hops.key(member))
-            .map(|key| FibNextHop {
+            .filter_map(|member| Some((next_hops.key(member.hop)?, member.weight)))
+            .map(|(key, weight)| FibNextHop {
                 addr: key.addr,
                 link: key.link,
-                weight: 1,
+                weight: weight.into(),
             })
             .collect();
         fib.sort_unstable();
-        for &member in members {
+        for member in members {
             // A set outlives the paths that made it until its release is delivered.
-            if let Some(entry) = &mut next_hops.entries[member.0 as usize] {
+            if let Some(entry) = &mut next_hops.entries[member.hop.0 as usize] {
                 entry.refs += 1;
             }
         }
@@ -354,8 +362,8 @@ impl NextHopSets {
         for id in core::mem::take(&mut self.idle) {
             if let Some(set) = self.sets[id as usize].take_if(|set| set.refs == 0) {
                 self.index.remove(&set.members);
-                for &member in &set.members {
-                    next_hops.release(member);
+                for member in &set.members {
+                    next_hops.release(member.hop);
                 }
                 self.free.push(id);
                 released.push(NextHopSetId(id));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Rib;
 use super::attributes::AttrId;
+use super::audience::Facts;
 use super::decision::{Candidate, decide};
 use super::export::{Advertisement, Target, rule_name};
 use super::family::{Common, FamilyRib};
@@ -228,7 +229,7 @@ impl<A: AddressFamily> FamilyRib<A> {
         let mut last: Option<(Advertisement, Arc<Attributes>)> = None;
         self.list(cursor, limit, |slot| {
             let advertised = group.advertised(slot);
-            if advertised.is_none() || self.sources.peer(advertised.source) == Some(peer) {
+            if !group.is_for(peer, advertised, self.facts(common)) {
                 return None;
             }
             let attributes = match &last {
@@ -295,8 +296,13 @@ impl<A: AddressFamily> FamilyRib<A> {
         };
         let attributes = common.store.attributes(best.attr);
         let prefix = self.table.prefix(slot).erase();
+        let names_peer = || {
+            let advertised = group.advertised(slot);
+            !advertised.is_none() && !group.is_for(peer, advertised, self.facts(common))
+        };
         match target.judge(prefix, attributes, self.sources.of(best.source)) {
             Err(status) => status,
+            Ok(_) if names_peer() => ExportStatus::NextHopIsPeer,
             Ok(_) if group.building || group.is_pending(peer, slot) => ExportStatus::Pending,
             Ok(_) => ExportStatus::Advertised,
         }
@@ -341,6 +347,7 @@ impl<A: AddressFamily> FamilyRib<A> {
                     imported: (received != path.attr).then(|| attributes(path.attr)),
                     stale: self.sources.of(path.source).life == Life::Stale,
                     status: status(index, path),
+                    weight: self.weight(slot, path, common),
                 }
             })
             .collect()
@@ -351,6 +358,7 @@ impl<A: AddressFamily> FamilyRib<A> {
         let attributes = common.store.attributes(common.store.received(path.attr));
         match path.refusal {
             Refusal::AsLoop => Ineligible::AsLoop,
+            Refusal::Confederation => Ineligible::Confederation,
             Refusal::OwnOriginatorId => Ineligible::OwnOriginatorId,
             Refusal::ClusterLoop => Ineligible::ClusterLoop,
             Refusal::FirstAs => Ineligible::FirstAs {
@@ -397,14 +405,20 @@ impl<A: AddressFamily> FamilyRib<A> {
                 counts.stale += source.paths as usize;
             }
         }
-        if let Some(group) = self
-            .peers
-            .get(&peer)
-            .and_then(|state| self.groups.get(state.group))
+        if let Some(state) = self.peers.get(&peer)
+            && let Some(group) = self.groups.get(state.group)
         {
-            counts.advertised = group.count(&self.sources.of_peer(peer));
+            let own = self.sources.of_peer(peer);
+            counts.advertised = group.count(&own, state.session.remote_addr);
         }
         counts
+    }
+
+    const fn facts<'a>(&'a self, common: &'a Common) -> Facts<'a> {
+        Facts {
+            sources: &self.sources,
+            store: &common.store,
+        }
     }
 
     fn summary(&self) -> FamilySummary {

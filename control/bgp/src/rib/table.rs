@@ -57,6 +57,7 @@ pub(super) enum Mark {
 pub(super) enum Refusal {
     None,
     AsLoop,
+    Confederation,
     OwnOriginatorId,
     ClusterLoop,
     FirstAs,

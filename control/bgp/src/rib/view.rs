@@ -56,6 +56,8 @@ pub struct PathView {
     pub stale: bool,
     /// What became of it.
     pub status: PathStatus,
+    /// Its share of the traffic relative to the others in use, 1 to 255; `None` if it has none.
+    pub weight: Option<u8>,
 }
 
 /// What became of a path, and why.
@@ -128,6 +130,8 @@ impl DecisionStep {
 pub enum Ineligible {
     /// Our own AS is in the AS path (RFC 4271 9.1.2).
     AsLoop,
+    /// Confederation segments from outside, or none of a member AS from that member (RFC 5065 5).
+    Confederation,
     /// We are its originator (RFC 4456 8).
     OwnOriginatorId,
     /// Our cluster is in its cluster list (RFC 4456 8).
@@ -213,6 +217,8 @@ pub enum ExportStatus {
     Rejected(RuleName),
     /// No address of ours fits as next hop.
     NoNextHop,
+    /// The next hop is the peer itself (RFC 4271 5.1.3).
+    NextHopIsPeer,
     /// Output waits for the end of a restart (RFC 4724 4.1).
     Held,
 }

@@ -2,6 +2,7 @@
 
 use crate::config::RemoteAs;
 use crate::config::SessionConfig;
+use crate::rib::Confederation;
 use crate::types::{Asn, RouterId};
 use crate::wire::notification::{code, open};
 use crate::wire::{
@@ -13,6 +14,8 @@ use crate::wire::{
 pub(crate) struct Local {
     /// The speaker's AS.
     pub(crate) asn: Asn,
+    /// The confederation that this AS is a member of.
+    pub(crate) confederation: Option<Confederation>,
     /// Its identifier.
     pub(crate) router_id: RouterId,
     /// Its host name.
@@ -22,10 +25,30 @@ pub(crate) struct Local {
 }
 
 impl Local {
+    /// The AS that a peer is shown: within a confederation the member AS, to others the confederation (RFC 5065 4).
+    pub(crate) fn asn_towards(&self, config: &SessionConfig) -> Asn {
+        let within = |confederation: &Confederation| match config.remote_as {
+            RemoteAs::Exactly(asn) => asn == self.asn || confederation.members.contains(&asn),
+            RemoteAs::Internal => true,
+            RemoteAs::External | RemoteAs::Any => false,
+        };
+        match (config.local_as, &self.confederation) {
+            (Some(asn), _) => asn,
+            (None, Some(confederation)) if !within(confederation) => confederation.identifier,
+            (None, _) => self.asn,
+        }
+    }
+
+    /// Whether the AS is another member of our confederation.
+    pub(crate) fn is_member(&self, asn: Asn) -> bool {
+        let confederation = self.confederation.as_ref();
+        confederation.is_some_and(|it| it.members.contains(&asn))
+    }
+
     /// The OPEN for a session of this configuration. `preserved`: forwarding state towards the peer outlived whatever ended
     /// the last session.
     pub(crate) fn open(&self, config: &SessionConfig, preserved: bool) -> Open {
-        let asn = config.local_as.unwrap_or(self.asn);
+        let asn = self.asn_towards(config);
         let mut capabilities: Vec<_> = config
             .families
             .iter()

@@ -2,7 +2,7 @@
 
 use super::{Output, ResetCause, Speaker};
 use crate::rib::{PeerKind, RibSession};
-use crate::session::{Connection, Effect, End, Next, Peer};
+use crate::session::{Connection, Effect, End, Local, Next, Peer};
 use crate::time::Time;
 use crate::types::{Family, PeerId};
 use crate::wire::notification::{cease, code};
@@ -90,11 +90,18 @@ impl Speaker {
         let Some(entry) = self.peers.get(&id) else {
             return;
         };
+        let confederation = self.local.confederation.as_ref();
+        // Who is shown another AS than the member one is outside.
+        let inside = confederation.filter(|_| open.asn == self.local.asn);
+        let members = inside.map(|it| it.members.iter().copied().collect());
         self.outputs.push_back(Output::Start {
             conn,
             peer: id,
             open,
-            decoder: DecoderConfig::default(),
+            decoder: DecoderConfig {
+                confederation_members: members.unwrap_or_default(),
+                ..DecoderConfig::default()
+            },
             options: entry.peer.config.session.transport.clone(),
         });
     }
@@ -108,7 +115,7 @@ impl Speaker {
         let session = entry
             .peer
             .session()
-            .and_then(|conn| rib_session(&entry.peer, conn));
+            .and_then(|conn| rib_session(&self.local, &entry.peer, conn));
         let Some(session) = session else {
             return true;
         };
@@ -118,7 +125,11 @@ impl Speaker {
 }
 
 /// What the RIB needs to know of an established session.
-pub(super) fn rib_session(peer: &Peer, connection: &Connection) -> Option<RibSession> {
+pub(super) fn rib_session(
+    local: &Local,
+    peer: &Peer,
+    connection: &Connection,
+) -> Option<RibSession> {
     let negotiated = connection.negotiated.as_ref()?;
     let config = &peer.config.session;
     let local_asn = connection.local_open.asn;
@@ -126,6 +137,8 @@ pub(super) fn rib_session(peer: &Peer, connection: &Connection) -> Option<RibSes
         PeerKind::Internal {
             client: config.route_reflector_client,
         }
+    } else if local_asn == local.asn && local.is_member(negotiated.remote_asn) {
+        PeerKind::Confederation
     } else {
         PeerKind::External
     };
@@ -148,6 +161,7 @@ pub(super) fn rib_session(peer: &Peer, connection: &Connection) -> Option<RibSes
     );
     if let Some(link) = &path.link {
         session.link = Some(link.index);
+        session.subnets = link.subnets.clone();
         session.local_ipv4 = link.ipv4;
         session.local_ipv6 = link.ipv6;
         session.local_link_local = link.link_local;

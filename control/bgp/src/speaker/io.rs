@@ -1,6 +1,7 @@
 //! What goes into a speaker and what comes out.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -9,7 +10,7 @@ use crate::config::{Md5Key, ShutdownMessage, SpeakerConfig, TransportOptions};
 use crate::fib::FibDelta;
 use crate::origin::Originated;
 use crate::rib::{NextHopInterest, NextHopKey};
-use crate::types::{ConnId, Family, PeerId};
+use crate::types::{ConnId, Family, PeerId, Prefix};
 use crate::wire::{Decoded, DecoderConfig, MessageError, Open};
 
 /// Something that happened.
@@ -102,6 +103,8 @@ pub struct Link {
     pub ipv6: Option<Ipv6Addr>,
     /// Our link-local address on it.
     pub link_local: Option<Ipv6Addr>,
+    /// The subnets on it: where a next hop may be that is told to this peer as a third party (RFC 4271 5.1.3).
+    pub subnets: Arc<[Prefix]>,
 }
 
 /// An operator's command.

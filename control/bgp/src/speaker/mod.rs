@@ -97,6 +97,7 @@ impl Speaker {
         config.validate()?;
         let local = Local {
             asn: config.rib.local_asn,
+            confederation: config.rib.confederation.clone(),
             router_id: config.rib.router_id,
             hostname: config.hostname.clone(),
             restarting: config.restarting.is_some(),

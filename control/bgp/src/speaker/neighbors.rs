@@ -27,7 +27,7 @@ impl Speaker {
         let config = &peer.config.session;
         let connection = peer.connection();
         let remote_open = connection.and_then(|c| c.remote_open.as_ref());
-        let local_asn = config.local_as.unwrap_or(self.local.asn);
+        let local_asn = self.local.asn_towards(config);
         let remote_asn = remote_open
             .map(|open| open.asn)
             .or(expected_asn(config.remote_as, local_asn));
@@ -41,6 +41,8 @@ impl Speaker {
             remote_asn,
             remote_router_id: remote_open.map(|open| open.router_id),
             internal: remote_asn.map(|asn| asn == local_asn),
+            confederation: local_asn == self.local.asn
+                && remote_asn.is_some_and(|asn| self.local.is_member(asn)),
             state: peer.history.state,
             admin_down: peer.is_down(),
             passive: peer.config.passive,

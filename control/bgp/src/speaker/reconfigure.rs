@@ -46,10 +46,18 @@ impl Speaker {
         self.transmission.rib_touched();
         self.local.hostname.clone_from(&new.hostname);
         let identity = (new.rib.local_asn, new.rib.router_id);
-        if identity != (self.local.asn, self.local.router_id) {
-            (self.local.asn, self.local.router_id) = identity;
+        let field = if identity != (self.local.asn, self.local.router_id) {
+            Some("asn or router_id")
+        } else if new.rib.confederation != self.local.confederation {
+            Some("confederation")
+        } else {
+            None
+        };
+        (self.local.asn, self.local.router_id) = identity;
+        self.local.confederation.clone_from(&new.rib.confederation);
+        if let Some(field) = field {
             for id in self.peer_ids() {
-                self.reset(now, id, "asn or router_id");
+                self.reset(now, id, field);
             }
         }
     }
@@ -156,7 +164,7 @@ impl Speaker {
         if let Some(session) = entry
             .peer
             .session()
-            .and_then(|conn| rib_session(&entry.peer, conn))
+            .and_then(|conn| rib_session(&self.local, &entry.peer, conn))
         {
             self.rib.set_session(id, session);
             self.transmission.rib_touched();

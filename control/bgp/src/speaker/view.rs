@@ -32,6 +32,8 @@ pub struct NeighborView {
     pub remote_router_id: Option<RouterId>,
     /// iBGP. `None` while its AS is unknown.
     pub internal: Option<bool>,
+    /// The peer is in another member AS of our confederation (RFC 5065).
+    pub confederation: bool,
     /// State of the connection that is furthest.
     pub state: State,
     /// Administratively down.

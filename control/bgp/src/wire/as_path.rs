@@ -203,6 +203,16 @@ impl AsPath {
         }
     }
 
+    /// The member AS that sent the route: the first number of a leading AS_CONFED_SEQUENCE (RFC 5065 5).
+    #[must_use]
+    pub fn first_member(&self) -> Option<Asn> {
+        let first = self.segments().next()?;
+        match first.kind {
+            AsSegmentKind::ConfedSequence => first.asns().next(),
+            _ => None,
+        }
+    }
+
     /// The AS that originated the route: the last number of the path, if it ends with an AS_SEQUENCE (RFC 6811 2).
     #[must_use]
     pub fn origin_as(&self) -> Option<Asn> {

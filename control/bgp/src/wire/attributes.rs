@@ -69,6 +69,38 @@ impl fmt::Display for Community {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ExtendedCommunity(pub [u8; 8]);
 
+/// Link bandwidth (draft-ietf-idr-link-bandwidth), in either of its forms, transitive and not.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LinkBandwidth {
+    /// AS that set it, 2 octets.
+    pub asn: u16,
+    /// Bytes per second; finite and not negative.
+    pub bytes_per_second: f32,
+}
+
+impl ExtendedCommunity {
+    /// Link bandwidth of the AS, non-transitive (0x4004) or transitive (0x0004).
+    #[must_use]
+    pub const fn from_link_bandwidth(bandwidth: LinkBandwidth, transitive: bool) -> Self {
+        let [a, b] = bandwidth.asn.to_be_bytes();
+        let [c, d, e, f] = bandwidth.bytes_per_second.to_be_bytes();
+        Self([if transitive { 0x00 } else { 0x40 }, 0x04, a, b, c, d, e, f])
+    }
+
+    /// The link bandwidth that it tells; `None` if it tells something else or no number that makes sense.
+    #[must_use]
+    pub fn link_bandwidth(self) -> Option<LinkBandwidth> {
+        let [0x00 | 0x40, 0x04, a, b, c, d, e, f] = self.0 else {
+            return None;
+        };
+        let bytes_per_second = f32::from_be_bytes([c, d, e, f]);
+        (bytes_per_second.is_finite() && bytes_per_second >= 0.0).then_some(LinkBandwidth {
+            asn: u16::from_be_bytes([a, b]),
+            bytes_per_second,
+        })
+    }
+}
+
 /// A large community (RFC 8092).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LargeCommunity {

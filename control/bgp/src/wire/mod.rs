@@ -28,8 +28,8 @@ mod tests;
 pub use as_path::{AsPath, AsSegment, AsSegmentKind, AsSegments};
 pub use attribute_table::{attribute, flags, name as attribute_name};
 pub use attributes::{
-    Aggregator, Attributes, ClusterId, Community, ExtendedCommunity, LargeCommunity, NextHop,
-    Origin, RareAttributes, UnknownAttribute,
+    Aggregator, Attributes, ClusterId, Community, ExtendedCommunity, LargeCommunity, LinkBandwidth,
+    NextHop, Origin, RareAttributes, UnknownAttribute,
 };
 pub use capability::{Capability, GracefulRestartCapability, GracefulRestartFamily};
 pub use decoder::{

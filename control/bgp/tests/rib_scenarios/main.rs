@@ -1,5 +1,9 @@
 //! What the RIB does, one sentence a test, through its public API and the bytes it sends.
 
+mod confederation;
+mod link_bandwidth;
+mod next_hop;
+
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use causeway_api::bgp::{
-    BGP_PEER_CONFIG, BgpClusterConfig, BgpInstance, BgpInstanceOverride, BgpPeer, DynamicAsn,
+    BGP_PEER_CONFIG, BgpClusterConfig, BgpInstance, BgpInstanceOverride, BgpPeer, Confederation,
+    DynamicAsn,
 };
 use causeway_api::meta::ObjectRef;
 
@@ -132,6 +133,44 @@ fn identifier(checker: &mut Checker<'_>, origin: &Origin, field: &str, id: Optio
     }
 }
 
+fn check_confederation(
+    checker: &mut Checker<'_>,
+    origin: &Origin,
+    at: &str,
+    confederation: &Confederation,
+) {
+    checker.asn(
+        origin,
+        &format!("{at}.identifier"),
+        confederation.identifier,
+    );
+    let members = &confederation.members;
+    if members.len() > limits::CONFEDERATION_MEMBERS {
+        let problem = format!(
+            "{} entries, more than {}",
+            members.len(),
+            limits::CONFEDERATION_MEMBERS
+        );
+        checker.mistake(
+            origin,
+            format!("{at}.members"),
+            problem,
+            "merge member ASes",
+        );
+    }
+    for (n, &member) in members.iter().enumerate() {
+        checker.asn(origin, &format!("{at}.members[{n}]"), member);
+        if member == confederation.identifier {
+            checker.mistake(
+                origin,
+                format!("{at}.members[{n}]"),
+                "the identifier is not a member (RFC 5065 3)",
+                "list the AS numbers that are used within the confederation only",
+            );
+        }
+    }
+}
+
 fn one(
     checker: &mut Checker<'_>,
     origin: &Origin,
@@ -144,6 +183,14 @@ fn one(
     checker.asn(origin, &format!("{at}.localASN"), spec.local_asn);
     identifier(checker, origin, &format!("{at}.routerID"), spec.router_id);
     identifier(checker, origin, &format!("{at}.clusterID"), spec.cluster_id);
+    if let Some(confederation) = &spec.confederation {
+        check_confederation(
+            checker,
+            origin,
+            &format!("{at}.confederation"),
+            confederation,
+        );
+    }
     if let Some(paths) = spec.maximum_paths {
         let range = (1, limits::MAXIMUM_PATHS);
         checker.range(

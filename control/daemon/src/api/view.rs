@@ -26,7 +26,11 @@ pub(super) fn neighbor(view: &NeighborView, now: Time) -> api::Neighbor {
         peer_router_id: view.remote_router_id.map(address),
         peer_type: view
             .internal
-            .map(|internal| if internal { "iBGP" } else { "eBGP" }.to_owned()),
+            .map(|internal| match (internal, view.confederation) {
+                (true, _) => "iBGP".to_owned(),
+                (false, true) => "confederation".to_owned(),
+                (false, false) => "eBGP".to_owned(),
+            }),
         state: view.state.name().to_owned(),
         state_seconds: now.saturating_since(view.state_since).as_secs(),
         admin_down: view.admin_down,
@@ -160,6 +164,7 @@ pub(super) fn path(task: &SpeakerTask, view: &PathView) -> api::BgpPath {
         peer: view.peer.map(|peer| task.peer_name(peer)),
         status: status.to_owned(),
         reason,
+        weight: view.weight,
         stale: view.stale,
         attributes: attributes(in_force),
         received: view.imported.as_ref().map(|_| attributes(&view.received)),
@@ -194,6 +199,9 @@ fn status(task: &SpeakerTask, status: &PathStatus) -> (&'static str, String) {
 fn ineligible(why: &Ineligible) -> String {
     match why {
         Ineligible::AsLoop => "our own AS is in the AS path (RFC 4271 9.1.2)".to_owned(),
+        Ineligible::Confederation => {
+            "its confederation segments are not those of this peer (RFC 5065 5)".to_owned()
+        }
         Ineligible::OwnOriginatorId => "we are its originator (RFC 4456 8)".to_owned(),
         Ineligible::ClusterLoop => "our cluster is in its cluster list (RFC 4456 8)".to_owned(),
         Ineligible::FirstAs { found: Some(found) } => {
@@ -257,6 +265,7 @@ pub(super) fn export(status: &ExportStatus) -> (bool, String) {
         ),
         ExportStatus::Rejected(rule) => return (false, format!("rejected by {}", named(rule))),
         ExportStatus::NoNextHop => (false, "no address of ours fits as next hop"),
+        ExportStatus::NextHopIsPeer => (false, "the next hop is the peer itself (RFC 4271 5.1.3)"),
         ExportStatus::Held => (
             false,
             "held until peers have sent their routes after our restart (RFC 4724 4.1)",
@@ -333,9 +342,20 @@ fn community(community: &Community) -> String {
     }
 }
 
-/// Route targets and origins in words, others as they are, in the forms that filters take.
+/// Route targets, route origins and link bandwidths in words, others as they are, in the forms that filters take.
 fn extended(community: &ExtendedCommunity) -> String {
     let [kind, subtype, a, b, c, d, e, f] = community.0;
+    if let Some(bandwidth) = community.link_bandwidth()
+        && bandwidth.bytes_per_second.fract() == 0.0
+    {
+        let word = if kind == 0 {
+            "bandwidth-transitive"
+        } else {
+            "bandwidth"
+        };
+        let bytes = f64::from(bandwidth.bytes_per_second);
+        return format!("{word}:{}:{bytes}", bandwidth.asn);
+    }
     let word = match subtype {
         2 => "rt",
         3 => "ro",

@@ -253,6 +253,7 @@ fn receive(
     };
     let local = Local {
         asn: OUR_AS,
+        confederation: None,
         router_id: OUR_ID,
         hostname: None,
         restarting: false,

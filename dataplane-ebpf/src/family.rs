@@ -1,12 +1,12 @@
 //! All that differs between IPv4 and IPv6: headers, addresses that are never routed, the table, the rewrite.
 
 use bytemuck::Pod;
-use causeway_maps::{GroupId, Reason};
+use causeway_maps::{Config, Flat4Block, GroupId, Reason, flat4_mode};
 
 use crate::checksum;
 use crate::context::{Context, Tables};
 use crate::hash::FlowHash;
-use crate::header::{Be16, ETHERNET_LEN, Ipv4Header, Ipv6Header, Ports};
+use crate::header::{Be16, Ipv4Header, Ipv6Header, Ports};
 
 /// An address family.
 pub trait Family {
@@ -14,23 +14,53 @@ pub trait Family {
     type Header: Pod;
     /// Counts what was forwarded.
     const FORWARDED: Reason;
+    /// In an Ethernet header.
+    const ETHER_TYPE: u16;
 
-    /// Accepts a header that a router may forward.
+    /// Accepts a header, which lies at `L3`, that a router may forward.
     ///
     /// # Errors
     ///
     /// [`Reason::Malformed`], [`Reason::Options`], [`Reason::BadChecksum`] or [`Reason::NotRoutable`], looked for in
     /// this order.
-    fn parse(context: &impl Context, header: &Self::Header) -> Result<Packet, Reason>;
+    fn parse<const L3: usize>(
+        context: &impl Context,
+        header: &Self::Header,
+    ) -> Result<Packet, Reason>;
 
-    /// Longest prefix match on the destination.
-    fn route(tables: &impl Tables, header: &Self::Header) -> Option<GroupId>;
+    /// The group of the longest prefix that matches the destination. The tries are asked only if nothing faster knows.
+    fn route(tables: &impl Tables, config: &Config, header: &Self::Header) -> Option<GroupId>;
 
     /// The hash of the packet's flow.
-    fn flow_hash(context: &impl Context, header: &Self::Header, packet: &Packet, seed: u32) -> u32;
+    fn flow_hash<const L3: usize>(
+        context: &impl Context,
+        header: &Self::Header,
+        packet: &Packet,
+        seed: u32,
+    ) -> u32;
 
-    /// Takes one from the TTL or hop limit, which is at least 2.
-    fn decrement_ttl(header: &mut Self::Header);
+    /// Takes one from the TTL or hop limit, which is at least 2. Returns the word that changed, before and after, unless
+    /// the header's own checksum makes up for it.
+    fn decrement_ttl(header: &mut Self::Header) -> Option<[Be16; 2]>;
+
+    /// Bytes of the largest IP packet that this one becomes on the wire: its own, or those of its segments (GSO).
+    #[inline(always)]
+    fn longest_piece<const L3: usize>(context: &impl Context, packet: &Packet) -> u32 {
+        let segment = context.segment_size();
+        if segment == 0 {
+            return packet.ip_len;
+        }
+        let header_len = size_of::<Self::Header>();
+        let transport_len = match packet.protocol {
+            TCP => context
+                .header::<Be16>(L3 + header_len + TCP_OFFSET)
+                .map(|word| u32::from(word.high() >> 4) * 4),
+            UDP => Some(UDP_LEN),
+            _ => None,
+        };
+        // Who can't tell leaves it to the stack, unless it fits whole.
+        transport_len.map_or(packet.ip_len, |len| header_len as u32 + len + segment)
+    }
 }
 
 /// What the pipeline wants to know about a packet, whatever its family.
@@ -54,6 +84,9 @@ pub const ETHER_TYPE_IPV6: u16 = 0x86dd;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const SCTP: u8 = 132;
+/// Where TCP says how long its header is, in its upper 4 bits (RFC 9293 3.1).
+const TCP_OFFSET: usize = 12;
+const UDP_LEN: u32 = 8;
 /// RFC 8200 4.3.
 const HOP_BY_HOP: u8 = 0;
 
@@ -68,9 +101,13 @@ pub enum Ipv4 {}
 impl Family for Ipv4 {
     type Header = Ipv4Header;
     const FORWARDED: Reason = Reason::Forwarded4;
+    const ETHER_TYPE: u16 = ETHER_TYPE_IPV4;
 
     #[inline(always)]
-    fn parse(context: &impl Context, header: &Ipv4Header) -> Result<Packet, Reason> {
+    fn parse<const L3: usize>(
+        context: &impl Context,
+        header: &Ipv4Header,
+    ) -> Result<Packet, Reason> {
         let first = header.version_length_tos.high();
         let (version, header_len) = (first >> 4, u32::from(first & 0xf) * 4);
         let ip_len = u32::from(header.total_length.value());
@@ -78,7 +115,7 @@ impl Family for Ipv4 {
         if version != 4
             || header_len < IPV4_LEN as u32
             || ip_len < header_len
-            || context.frame_len() < ETHERNET_LEN + ip_len as usize
+            || context.frame_len() < L3 + ip_len as usize
         {
             return Err(Reason::Malformed);
         }
@@ -103,26 +140,42 @@ impl Family for Ipv4 {
     }
 
     #[inline(always)]
-    fn route(tables: &impl Tables, header: &Ipv4Header) -> Option<GroupId> {
-        tables.route4(bytemuck::cast(header.destination))
+    fn route(tables: &impl Tables, config: &Config, header: &Ipv4Header) -> Option<GroupId> {
+        let destination: [u8; 4] = bytemuck::cast(header.destination);
+        if let Some(block) = config.pods4.block(destination)
+            && let Some(group) = tables.pods4(block)
+            && group != GroupId::NONE
+        {
+            return Some(group);
+        }
+        match flat4(tables, destination) {
+            Flat::Known(group) => group,
+            Flat::AskTrie => tables.route4(destination),
+        }
     }
 
     #[inline(always)]
-    fn flow_hash(context: &impl Context, header: &Ipv4Header, packet: &Packet, seed: u32) -> u32 {
+    fn flow_hash<const L3: usize>(
+        context: &impl Context,
+        header: &Ipv4Header,
+        packet: &Packet,
+        seed: u32,
+    ) -> u32 {
         let [s0, s1] = header.source;
         let [d0, d1] = header.destination;
         FlowHash::new(seed)
             .add(word([s0, s1, d0, d1]))
-            .add(transport(context, ETHERNET_LEN + IPV4_LEN, packet))
+            .add(transport(context, L3 + IPV4_LEN, packet))
             .finish()
     }
 
     #[inline(always)]
-    fn decrement_ttl(header: &mut Ipv4Header) {
+    fn decrement_ttl(header: &mut Ipv4Header) -> Option<[Be16; 2]> {
         let before = header.ttl_protocol;
         let after = Be16::new(before.value().wrapping_sub(0x100));
         header.ttl_protocol = after;
         header.checksum = checksum::updated(header.checksum, before, after);
+        None
     }
 }
 
@@ -133,12 +186,16 @@ pub enum Ipv6 {}
 impl Family for Ipv6 {
     type Header = Ipv6Header;
     const FORWARDED: Reason = Reason::Forwarded6;
+    const ETHER_TYPE: u16 = ETHER_TYPE_IPV6;
 
     #[inline(always)]
-    fn parse(context: &impl Context, header: &Ipv6Header) -> Result<Packet, Reason> {
+    fn parse<const L3: usize>(
+        context: &impl Context,
+        header: &Ipv6Header,
+    ) -> Result<Packet, Reason> {
         let version = header.version_class_flow[0].high() >> 4;
         let ip_len = u32::from(header.payload_length.value()) + IPV6_LEN as u32;
-        if version != 6 || context.frame_len() < ETHERNET_LEN + ip_len as usize {
+        if version != 6 || context.frame_len() < L3 + ip_len as usize {
             return Err(Reason::Malformed);
         }
         let protocol = header.next_header_hop_limit.high();
@@ -158,12 +215,24 @@ impl Family for Ipv6 {
     }
 
     #[inline(always)]
-    fn route(tables: &impl Tables, header: &Ipv6Header) -> Option<GroupId> {
-        tables.route6(bytemuck::cast(header.destination))
+    fn route(tables: &impl Tables, config: &Config, header: &Ipv6Header) -> Option<GroupId> {
+        let destination: [u8; 16] = bytemuck::cast(header.destination);
+        if let Some(block) = config.pods6.block(destination)
+            && let Some(group) = tables.pods6(block)
+            && group != GroupId::NONE
+        {
+            return Some(group);
+        }
+        tables.route6(destination)
     }
 
     #[inline(always)]
-    fn flow_hash(context: &impl Context, header: &Ipv6Header, packet: &Packet, seed: u32) -> u32 {
+    fn flow_hash<const L3: usize>(
+        context: &impl Context,
+        header: &Ipv6Header,
+        packet: &Packet,
+        seed: u32,
+    ) -> u32 {
         let [s0, s1, s2, s3, s4, s5, s6, s7] = header.source;
         let [d0, d1, d2, d3, d4, d5, d6, d7] = header.destination;
         FlowHash::new(seed)
@@ -171,14 +240,44 @@ impl Family for Ipv6 {
             .add(word([s4, s5, s6, s7]))
             .add(word([d0, d1, d2, d3]))
             .add(word([d4, d5, d6, d7]))
-            .add(transport(context, ETHERNET_LEN + IPV6_LEN, packet))
+            .add(transport(context, L3 + IPV6_LEN, packet))
             .finish()
     }
 
     #[inline(always)]
-    fn decrement_ttl(header: &mut Ipv6Header) {
-        let before = header.next_header_hop_limit.value();
-        header.next_header_hop_limit = Be16::new(before.wrapping_sub(1));
+    fn decrement_ttl(header: &mut Ipv6Header) -> Option<[Be16; 2]> {
+        let before = header.next_header_hop_limit;
+        let after = Be16::new(before.value().wrapping_sub(1));
+        header.next_header_hop_limit = after;
+        Some([before, after])
+    }
+}
+
+/// What the flat table says.
+enum Flat {
+    /// The answer, which may be that there is no route.
+    Known(Option<GroupId>),
+    /// It does not know.
+    AskTrie,
+}
+
+#[inline(always)]
+fn flat4(tables: &impl Tables, [first, second, third, _]: [u8; 4]) -> Flat {
+    let Some(root) = tables.flat4_root(first) else {
+        return Flat::AskTrie;
+    };
+    let known = |group| Flat::Known(Some(GroupId(group)).filter(|group| *group != GroupId::NONE));
+    match root.mode {
+        flat4_mode::DIRECT => known(root.group),
+        flat4_mode::TABLE => match tables.flat4(first, second) {
+            None => Flat::AskTrie,
+            Some(block) => match block.groups[usize::from(third)] {
+                0 => Flat::AskTrie,
+                Flat4Block::COVER => known(root.group),
+                group => known(group),
+            },
+        },
+        _ => Flat::AskTrie,
     }
 }
 

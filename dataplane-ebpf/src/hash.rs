@@ -94,7 +94,7 @@ mod tests {
 
     /// Hashes cut into parts of equal size.
     fn part(hash: u32, parts: usize) -> usize {
-        (u64::from(hash) * parts as u64 >> 32) as usize
+        ((u64::from(hash) * parts as u64) >> 32) as usize
     }
 
     #[test]

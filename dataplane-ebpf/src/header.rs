@@ -91,6 +91,19 @@ pub struct Ethernet {
 /// Bytes of an [`Ethernet`] header.
 pub const ETHERNET_LEN: usize = size_of::<Ethernet>();
 
+/// What an 802.1Q tag adds between the addresses and the EtherType: its own EtherType stands in [`Ethernet`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct VlanTag {
+    /// Priority (3 bits), drop eligible (1), VLAN id (12).
+    pub tci: Be16,
+    /// What follows.
+    pub ether_type: Be16,
+}
+
+/// Bytes of an [`Ethernet`] header with a [`VlanTag`].
+pub const TAGGED_LEN: usize = ETHERNET_LEN + size_of::<VlanTag>();
+
 /// An IPv4 header without options (RFC 791 3.1).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
@@ -140,6 +153,7 @@ pub struct Ports {
 }
 
 const _: () = assert!(ETHERNET_LEN == 14);
+const _: () = assert!(TAGGED_LEN == 18);
 const _: () = assert!(size_of::<Ipv4Header>() == 20);
 const _: () = assert!(size_of::<Ipv6Header>() == 40);
 const _: () = assert!(size_of::<Ports>() == 4);

@@ -3,7 +3,7 @@
 //! A tour in the order a packet meets it:
 //!
 //! 1. [`Context`] — the packet as an entry point sees it; [`Tables`] — the maps.
-//! 2. [`forward`] — the pipeline: port, headers, route, group, next hop, rewrite.
+//! 2. [`forward`] — the pipeline: port, headers, route, group, next hop; then the hook sends.
 //! 3. [`family`] — all that differs between IPv4 and IPv6.
 //! 4. [`hash`], [`checksum`] — arithmetic.
 //! 5. [`Verdict`] — what became of the packet.
@@ -16,7 +16,7 @@
 //! * A packet that is not forwarded is not modified: whatever can fail comes before the first write.
 //! * No function here is called, all are inlined: the verifier of old kernels sees one function, and nothing returns
 //!   an aggregate through a BPF calling convention that has no place for one.
-//! * No loop, no panic, no allocation.
+//! * No loop but the bounded one over a slot's members, no panic, no allocation.
 
 #![no_std]
 #![forbid(unsafe_code)]

@@ -1,24 +1,25 @@
 //! From a frame to a [`Verdict`].
 //!
 //! ```text
-//!  port ─▶ Ethernet ─▶ IP header ─▶ LPM ─▶ punt? ─▶ TTL ─▶ group ─▶ slot ─▶ alive? ─▶ next hop ─▶ role ─▶ MTU ─▶ egress
-//!                                                                                                                │
-//!                                         forwarded ◀─ TTL − 1, checksum, MAC addresses ◀────────────────────────┘
+//!  tag ─▶ port ─▶ IP header ─▶ pods │ flat table │ LPM ─▶ punt? ─▶ TTL ─▶ group ─▶ slot ─▶ alive?
+//!                                                                                              │
+//!            forwarded ◀─ TTL − 1, checksum, MAC addresses, tag ◀─ egress ◀─ MTU ◀─ role ◀─ next hop
 //! ```
 //!
-//! Every step can end with its own [`Reason`]; from the egress on nothing fails. The order is part of the contract:
-//! a packet is counted under the first reason that applies. The TTL is looked at after the route, as the kernel does,
-//! because what ends here, a BGP session with TTL 1 for one, does not expire here.
+//! Every step can end with its own [`Reason`]; once the egress has accepted the packet nothing fails. The order is part
+//! of the contract: a packet is counted under the first reason that applies. The TTL is looked at after the route, as
+//! the kernel does, because what ends here, a BGP session with TTL 1 for one, does not expire here. What one hook can't
+//! send and another can is found out last: so XDP and TC agree on everything before it.
 
 use causeway_maps::{
-    Config, GroupId, NextHop, NextHopId, Outcome, Port, Reason, Slot, config_flags, next_hop_flags,
+    Config, GroupId, NextHop, NextHopId, Outcome, Port, Reason, Slot, VlanKey, config_flags,
     port_flags,
 };
 
 use crate::context::{Context, Tables};
 use crate::family::{ETHER_TYPE_IPV4, ETHER_TYPE_IPV6, Family, Ipv4, Ipv6};
 use crate::hash::slot;
-use crate::header::{ETHERNET_LEN, Ethernet, Mac};
+use crate::header::{ETHERNET_LEN, Ethernet, Mac, TAGGED_LEN, VlanTag};
 
 /// What became of a packet. Made by [`forward`] only, which has counted it.
 #[must_use = "the hook returns an action made of this"]
@@ -55,30 +56,77 @@ pub fn forward(context: &mut impl Context, tables: &impl Tables) -> Verdict {
 
 #[inline(always)]
 fn route_frame(context: &mut impl Context, tables: &impl Tables) -> Result<Reason, Reason> {
-    let ingress = tables
-        .port(context.ingress_ifindex())
-        .filter(|port| port.flags & port_flags::ENABLED != 0)
-        .ok_or(Reason::PortDisabled)?;
     let ethernet: Ethernet = context.header(0).ok_or(Reason::Malformed)?;
+    if ethernet.ether_type.value() == ETHER_TYPE_VLAN && is_tag_read(context) {
+        let tag: VlanTag = context.header(ETHERNET_LEN).ok_or(Reason::Malformed)?;
+        let port = port(context, tables, tag.tci.value())?;
+        return route_ether::<TAGGED_LEN>(context, tables, port, &ethernet, tag.ether_type.value());
+    }
+    let port = port(context, tables, context.tag().unwrap_or(0))?;
+    let ether_type = ethernet.ether_type.value();
+    route_ether::<ETHERNET_LEN>(context, tables, port, &ethernet, ether_type)
+}
+
+/// EtherType of a VLAN tag (IEEE 802.1Q 9.4).
+const ETHER_TYPE_VLAN: u16 = 0x8100;
+/// VLAN id in a tag's TCI (IEEE 802.1Q 9.6); 0 is no VLAN, only a priority.
+const VID: u16 = 0x0fff;
+
+#[inline(always)]
+fn is_tag_read<C: Context>(_: &C) -> bool {
+    C::TAGS_IN_FRAME
+}
+
+/// The port that a frame with this tag came in on.
+#[inline(always)]
+fn port<'a>(context: &impl Context, tables: &'a impl Tables, tci: u16) -> Result<&'a Port, Reason> {
+    let parent = context.ingress_ifindex();
+    let ifindex = match tci & VID {
+        0 => parent,
+        vid => {
+            let reserved = 0;
+            let key = VlanKey {
+                parent,
+                vid,
+                reserved,
+            };
+            tables.vlan(&key).ok_or(Reason::PortDisabled)?
+        }
+    };
+    tables
+        .port(ifindex)
+        .filter(|port| port.flags & port_flags::ENABLED != 0)
+        .ok_or(Reason::PortDisabled)
+}
+
+#[inline(always)]
+fn route_ether<const L3: usize>(
+    context: &mut impl Context,
+    tables: &impl Tables,
+    ingress: &Port,
+    ethernet: &Ethernet,
+    ether_type: u16,
+) -> Result<Reason, Reason> {
     if !ethernet.destination.same(Mac::new(ingress.mac)) {
         return Err(Reason::NotForUs);
     }
-    match ethernet.ether_type.value() {
-        ETHER_TYPE_IPV4 => route_packet::<Ipv4>(context, tables, ingress),
-        ETHER_TYPE_IPV6 => route_packet::<Ipv6>(context, tables, ingress),
+    match ether_type {
+        ETHER_TYPE_IPV4 => route_packet::<Ipv4, L3>(context, tables, ingress),
+        ETHER_TYPE_IPV6 => route_packet::<Ipv6, L3>(context, tables, ingress),
         _ => Err(Reason::NotIp),
     }
 }
 
 #[inline(always)]
-fn route_packet<F: Family>(
+fn route_packet<F: Family, const L3: usize>(
     context: &mut impl Context,
     tables: &impl Tables,
     ingress: &Port,
 ) -> Result<Reason, Reason> {
-    let header: F::Header = context.header(ETHERNET_LEN).ok_or(Reason::Malformed)?;
-    let packet = F::parse(context, &header)?;
-    let group = match F::route(tables, &header).ok_or(Reason::NoRoute)? {
+    let header: F::Header = context.header(L3).ok_or(Reason::Malformed)?;
+    let packet = F::parse::<L3>(context, &header)?;
+    let config = tables.config().ok_or(Reason::Inconsistent)?;
+    let group = match F::route(tables, config, &header).ok_or(Reason::NoRoute)? {
         GroupId::PUNT => return Err(Reason::Punt),
         GroupId::BLACKHOLE => return Err(Reason::Blackhole),
         group => group,
@@ -86,29 +134,21 @@ fn route_packet<F: Family>(
     if packet.ttl <= 1 {
         return Err(Reason::TtlExpired);
     }
-    let config = tables.config().ok_or(Reason::Inconsistent)?;
     let group = tables.group(group).ok_or(Reason::Inconsistent)?;
-    let hash = F::flow_hash(context, &header, &packet, config.hash_seed);
+    let hash = F::flow_hash::<L3>(context, &header, &packet, config.hash_seed);
     let slot = group.slots.get(slot(hash)).ok_or(Reason::Inconsistent)?;
-    let next_hop = resolve(tables, first_alive(tables, slot)?)?;
-    if next_hop.flags & next_hop_flags::LOCAL != 0 {
-        return Err(Reason::Local);
+    let id = first_alive(tables, slot)?;
+    let next_hop = tables.next_hop(id).ok_or(Reason::Inconsistent)?;
+    if next_hop.ifindex == 0 {
+        return Err(Reason::Unresolved);
     }
     if is_forbidden_transit(tables, config, ingress, next_hop) {
         return Err(Reason::NotTransit);
     }
-    if packet.ip_len > next_hop.mtu {
+    if F::longest_piece::<L3>(context, &packet) > next_hop.mtu {
         return Err(Reason::TooBig);
     }
-    let (ethernet, header) = context
-        .headers_mut::<F::Header>()
-        .ok_or(Reason::Malformed)?;
-    if !tables.choose_egress(next_hop.tx_ifindex) {
-        return Err(Reason::NoTxPort);
-    }
-    ethernet.destination = Mac::new(next_hop.dst_mac);
-    ethernet.source = Mac::new(next_hop.src_mac);
-    F::decrement_ttl(header);
+    context.send::<F, L3>(next_hop)?;
     Ok(F::FORWARDED)
 }
 
@@ -128,15 +168,6 @@ fn first_alive(tables: &impl Tables, slot: &Slot) -> Result<NextHopId, Reason> {
         }
     }
     Err(Reason::NoneAlive)
-}
-
-#[inline(always)]
-fn resolve(tables: &impl Tables, id: NextHopId) -> Result<&NextHop, Reason> {
-    let next_hop = tables.next_hop(id).ok_or(Reason::Inconsistent)?;
-    if next_hop.flags & next_hop_flags::RESOLVED == 0 {
-        return Err(Reason::Unresolved);
-    }
-    Ok(next_hop)
 }
 
 /// A node attached to two switches is not a path between them.

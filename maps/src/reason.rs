@@ -88,6 +88,8 @@ reasons! {
     Blackhole = 19, "blackhole", Dropped;
     /// For a pod or host on this node: XDP leaves delivery to TC.
     Local = 20, "local", Passed;
+    /// No room in front of the frame for the VLAN tag of its next hop.
+    NoHeadroom = 21, "no_headroom", Passed;
 }
 
 /// Where a program looks at packets.

@@ -3,13 +3,17 @@
 use std::collections::BTreeSet;
 
 use causeway_maps::catalogue::{MAX_GROUPS, MAX_IFINDEX, MAX_NEXT_HOPS};
-use causeway_maps::{Group, GroupId, Reason, config_flags, dead, next_hop_flags};
+use causeway_maps::{
+    Flat4Block, Flat4Root, Group, GroupId, Hook, PodRange4, PodRange6, Reason, config_flags, dead,
+    flat4_mode, next_hop_flags,
+};
 
-use crate::frame::{FAMILIES, Family, Frame, IP};
+use crate::frame::{FAMILIES, Family, Frame, IP, is_packet};
 use crate::model;
 use crate::rig::{Outcome, Rig};
 use crate::world::{
-    GROUP, NEXT_HOP, NO_TX, OFF, POD, UPLINK, UPLINK_2, World, group, next_hop, order, own_mac,
+    GROUP, NEXT_HOP, NO_TX, OFF, POD, UPLINK, UPLINK_2, VID, VLAN_DEVICE, World, group, next_hop,
+    order, own_mac,
 };
 
 /// A frame on an interface, and the maps.
@@ -17,6 +21,10 @@ struct Setup {
     ingress: u32,
     frame: Frame,
     world: World,
+    /// Bytes of metadata in front of the frame.
+    meta: usize,
+    /// Bytes of payload in each segment, for TC.
+    segment_size: u32,
 }
 
 /// What has to happen.
@@ -26,10 +34,12 @@ enum Expect {
     Forwarded,
     /// Sent to the neighbour on this interface.
     ForwardedBy(u32),
+    /// Sent by the port for pods, with this VLAN id.
+    ForwardedTagged(u16),
     /// Handed on as it came, or dropped, as the reason says.
     Not(Reason),
 }
-use Expect::{Forwarded, ForwardedBy, Not};
+use Expect::{Forwarded, ForwardedBy, ForwardedTagged, Not};
 
 /// The sentence, the families that it is about, what differs from the simple case, what has to happen.
 type Row = (&'static str, &'static [Family], fn(&mut Setup), Expect);
@@ -50,7 +60,7 @@ const ROWS: &[Row] = &[
     ("a multicast frame is not for us", BOTH, |s| s.bytes()[0] |= 1, Not(Reason::NotForUs)),
     ("another port's address is not for us", BOTH, |s| s.bytes()[..6].copy_from_slice(&own_mac(POD)), Not(Reason::NotForUs)),
     ("ARP is not IP", V4, |s| s.bytes()[12..14].copy_from_slice(&[0x08, 0x06]), Not(Reason::NotIp)),
-    ("a VLAN tag is not IP", BOTH, |s| s.bytes()[12..14].copy_from_slice(&[0x81, 0x00]), Not(Reason::NotIp)),
+    ("a provider's tag is not IP", BOTH, |s| s.bytes()[12..14].copy_from_slice(&[0x88, 0xa8]), Not(Reason::NotIp)),
     ("a length instead of an EtherType is not IP", BOTH, |s| s.bytes()[12..14].copy_from_slice(&[0, 38]), Not(Reason::NotIp)),
     // IP header.
     ("a bare Ethernet header is malformed", BOTH, |s| s.frame.bytes.truncate(IP), Not(Reason::Malformed)),
@@ -116,6 +126,26 @@ const ROWS: &[Row] = &[
     ("the longest prefix wins", V6, |s| { s.second_path(4); s.world.route6("2001:db8:1::3", 128, 4); s.world.route6("::", 0, GROUP); }, ForwardedBy(UPLINK_2)),
     ("the default route takes what nothing else does", V4, |s| { s.second_path(4); s.world.route4("0.0.0.0", 0, 4); s.frame.set_destination("203.0.113.9"); }, ForwardedBy(UPLINK_2)),
     ("the default route takes what nothing else does", V6, |s| { s.second_path(4); s.world.route6("::", 0, 4); s.frame.set_destination("2001:db8:ffff::9"); }, ForwardedBy(UPLINK_2)),
+    // What is faster than the tries.
+    ("the index of pods' blocks is asked first", V4, |s| s.index_pods(2, 4), ForwardedBy(UPLINK_2)),
+    ("the index of pods' blocks is asked first", V6, |s| s.index_pods(0, 4), ForwardedBy(UPLINK_2)),
+    ("another block's entry is not taken", V4, |s| s.index_pods(3, 4), Forwarded),
+    ("another block's entry is not taken", V6, |s| s.index_pods(1, 4), Forwarded),
+    ("a block without an entry asks the trie", V4, |s| s.index_pods(2, 0), Forwarded),
+    ("a block without an entry asks the trie", V6, |s| s.index_pods(0, 0), Forwarded),
+    ("addresses outside the range are not in the index", BOTH, |s| { s.index_pods(0, 4); s.frame.set_destination(if s.frame.family == Family::V4 { "10.2.0.1" } else { "2001:db8:2::1" }); }, Not(Reason::NoRoute)),
+    ("a block of this node's own addresses is punted", V4, |s| s.index_pods(2, GroupId::PUNT.0), Not(Reason::Punt)),
+    ("a /8 without longer prefixes is direct", V4, |s| s.flat_root(flat4_mode::DIRECT, 4), ForwardedBy(UPLINK_2)),
+    ("a /8 without any prefix has no route", V4, |s| s.flat_root(flat4_mode::DIRECT, 0), Not(Reason::NoRoute)),
+    ("a /8 that is left to the trie asks it", V4, |s| s.flat_root(flat4_mode::LPM, 4), Forwarded),
+    ("another /8 asks the trie", V4, |s| { s.flat_root(flat4_mode::DIRECT, 4); s.send_to("11.1.2.3"); }, Forwarded),
+    ("a mode that is not known asks the trie", V4, |s| s.flat_root(3, 4), Forwarded),
+    ("a table that is not there asks the trie", V4, |s| s.flat_root(flat4_mode::TABLE, 4), Forwarded),
+    ("an entry of the flat table is the answer", V4, |s| s.flat_entry(0, 4), ForwardedBy(UPLINK_2)),
+    ("an entry of 0 asks the trie", V4, |s| s.flat_entry(4, 0), Forwarded),
+    ("an entry without a prefix of its own takes the cover", V4, |s| s.flat_entry(4, Flat4Block::COVER), ForwardedBy(UPLINK_2)),
+    ("no cover is no route", V4, |s| s.flat_entry(0, Flat4Block::COVER), Not(Reason::NoRoute)),
+    ("the index comes before the flat table", V4, |s| { s.index_pods(2, 4); s.flat_entry(0, GROUP); }, ForwardedBy(UPLINK_2)),
     // TTL.
     ("TTL 0 has expired", BOTH, |s| s.frame.set_ttl(0), Not(Reason::TtlExpired)),
     ("TTL 1 expires here", BOTH, |s| s.frame.set_ttl(1), Not(Reason::TtlExpired)),
@@ -145,6 +175,20 @@ const ROWS: &[Row] = &[
     ("a packet as large as the MTU is forwarded", BOTH, |s| { s.frame.set_ip_len(1500); }, Forwarded),
     ("a packet larger than the MTU goes up", BOTH, |s| { s.frame.set_ip_len(1501); }, Not(Reason::TooBig)),
     ("padding does not count against the MTU", BOTH, |s| { s.next_hop().mtu = 100; s.frame.bytes.extend([0; 100]); }, Forwarded),
+    // 802.1Q.
+    ("a tagged packet is forwarded without its tag", BOTH, |s| s.tag(VID), Forwarded),
+    ("priority and drop bits of a tag don't matter", BOTH, |s| s.tag(0xf000 | VID), Forwarded),
+    ("a tag of priority only belongs to the interface itself", BOTH, |s| s.frame.tag(0xe000), Forwarded),
+    ("a VLAN that is not known forwards nothing", BOTH, |s| s.tag(VID + 1), Not(Reason::PortDisabled)),
+    ("a VLAN of another interface is not known", BOTH, |s| { s.tag(VID); s.ingress = UPLINK_2; }, Not(Reason::PortDisabled)),
+    ("the parent's address is not the VLAN device's", BOTH, |s| s.frame.tag(VID), Not(Reason::NotForUs)),
+    ("a second tag is not IP", BOTH, |s| { s.frame.tag(7); s.tag(VID); }, Not(Reason::NotIp)),
+    ("a cut tag is malformed", BOTH, |s| { s.tag(VID); s.frame.bytes.truncate(17); }, Not(Reason::Malformed)),
+    ("a tagged packet longer than its frame is malformed", V4, |s| { s.frame.claim_ip_len(37); s.tag(VID); }, Not(Reason::Malformed)),
+    ("a packet is tagged for its next hop", BOTH, |s| s.send_tagged(7), ForwardedTagged(7)),
+    ("a tag is replaced by the next hop's", BOTH, |s| { s.tag(0xf000 | VID); s.send_tagged(4094); }, ForwardedTagged(4094)),
+    ("without room for a tag a packet goes up", BOTH, |s| { s.send_tagged(7); s.meta = 216; }, Not(Reason::NoHeadroom)),
+    ("a node is no path from a VLAN of one uplink to another uplink", BOTH, |s| { s.tag(VID); s.next_hop().ifindex = UPLINK_2; }, Not(Reason::NotTransit)),
     // Role.
     ("a node is no path between its uplinks", BOTH, |s| s.next_hop().ifindex = UPLINK_2, Not(Reason::NotTransit)),
     ("a node sends nothing back where it came from", BOTH, |s| s.next_hop().ifindex = UPLINK, Not(Reason::NotTransit)),
@@ -169,7 +213,41 @@ impl Setup {
             ingress: UPLINK,
             frame: Frame::udp(family, UPLINK),
             world: World::simple(),
+            meta: 0,
+            segment_size: 0,
         }
+    }
+
+    /// Puts a tag in, for the MAC address of the VLAN device.
+    fn tag(&mut self, tci: u16) {
+        self.frame.tag(tci);
+        self.frame.bytes[..6].copy_from_slice(&own_mac(VLAN_DEVICE));
+    }
+
+    /// The range `10.1.0.0/16` and its like in blocks of `/24` and `/64`, whose index leads to the second uplink.
+    fn index_pods(&mut self, block: u32, group: u32) {
+        self.second_path(4);
+        self.world.config.pods4 = PodRange4::new([10, 1, 0, 0], 16, 24).expect("a range");
+        let base = [0x20, 1, 0x0d, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        self.world.config.pods6 = PodRange6::new(base, 48, 64).expect("a range");
+        self.world.pods4.insert(block, group);
+        self.world.pods6.insert(block, group);
+    }
+
+    fn flat_root(&mut self, mode: u32, group: u32) {
+        self.second_path(4);
+        self.world.flat4_roots.insert(10, Flat4Root { mode, group });
+    }
+
+    /// A table with one entry, for the /24 of the packet's destination.
+    fn flat_entry(&mut self, cover: u32, entry: u32) {
+        self.flat_root(flat4_mode::TABLE, cover);
+        self.world.flat4.insert(10, [((1, 2), entry)].into());
+    }
+
+    /// The next hop is reached by a tag.
+    fn send_tagged(&mut self, vlan: u16) {
+        self.next_hop().vlan = vlan;
     }
 
     fn arrive(&mut self, ingress: u32) {
@@ -249,9 +327,16 @@ fn expected(setup: &Setup, expect: Expect) -> (Reason, Outcome) {
     let before = setup.frame.bytes.clone();
     match expect {
         Forwarded => expected(setup, ForwardedBy(POD)),
+        ForwardedTagged(vid) => {
+            let (reason, mut outcome) = expected(setup, Forwarded);
+            let [high, low] = vid.to_be_bytes();
+            outcome.frame.splice(12..12, [0x81, 0x00, high, low]);
+            (reason, outcome)
+        }
         ForwardedBy(ifindex) => {
             let hop = next_hop(ifindex);
             let mut after = setup.frame.clone();
+            after.untag();
             after.bytes[..6].copy_from_slice(&hop.dst_mac);
             after.bytes[6..12].copy_from_slice(&hop.src_mac);
             let (ttl, reason) = match after.family {
@@ -295,18 +380,122 @@ fn every_branch_ends_as_its_row_says() {
             let name = format!("{sentence} ({family:?})");
             rig.install(&setup.world);
             let before = rig.all_counted();
-            let outcome = rig.run(setup.ingress, &setup.frame.bytes);
+            let outcome = rig.run_behind(setup.ingress, &setup.frame.bytes, setup.meta);
             let (reason, wanted) = expected(&setup, expect);
             assert_eq!(
                 moved(&before, &rig.all_counted()),
-                [(reason, 1, setup.frame.bytes.len() as u64)],
+                [(Hook::Xdp, reason, 1, setup.frame.bytes.len() as u64)],
                 "{name}"
             );
             assert_eq!(outcome, wanted, "{name}");
+            if setup.meta > 0 {
+                // The model knows no headroom.
+                continue;
+            }
             let model = model::decide(&setup.world, setup.ingress, &setup.frame.bytes);
             assert_eq!(model, (reason, wanted), "the model on: {name}");
         }
     }
+}
+
+/// Rows for TC: where it differs from XDP, and what XDP never sees.
+#[rustfmt::skip]
+const TC_ROWS: &[Row] = &[
+    ("what is on this node is delivered", BOTH, |s| s.next_hop().flags |= next_hop_flags::LOCAL, Forwarded),
+    ("what is in a pod of this node is handed over", BOTH, |s| s.next_hop().flags |= next_hop_flags::LOCAL | next_hop_flags::PEER, Forwarded),
+    ("an unresolved neighbour is left to the kernel", V4, |s| s.next_hop().flags = 0, Forwarded),
+    ("an unresolved neighbour is left to the kernel", V6, |s| s.next_hop().flags = next_hop_flags::NEIGHBOUR6, Forwarded),
+    ("an IPv6 neighbour is looked up for an IPv4 packet", V4, |s| s.next_hop().flags = next_hop_flags::NEIGHBOUR6, Forwarded),
+    ("an IPv4 neighbour is none for an IPv6 packet", V6, |s| s.next_hop().flags = 0, Not(Reason::Unresolved)),
+    ("a next hop that was never written goes up", BOTH, |s| s.set_group(&[MAX_NEXT_HOPS as u16 - 1]), Not(Reason::Unresolved)),
+    ("TC needs no redirect target", BOTH, |s| s.next_hop().tx_ifindex = NO_TX, Forwarded),
+    ("the VLAN device puts the tag in", BOTH, |s| s.send_tagged(7), Forwarded),
+    ("a tag that is left in the frame is a second one", BOTH, |s| s.tag(VID), Not(Reason::NotForUs)),
+    ("a second tag is not IP", BOTH, |s| s.frame.tag(VID), Not(Reason::NotIp)),
+    ("segments as large as the MTU are forwarded", BOTH, |s| s.udp_segments(1500), Forwarded),
+    ("segments larger than the MTU go up", BOTH, |s| s.udp_segments(1501), Not(Reason::TooBig)),
+    ("TCP segments as large as the MTU are forwarded", BOTH, |s| s.tcp_segments(1500), Forwarded),
+    ("TCP segments larger than the MTU go up", BOTH, |s| s.tcp_segments(1501), Not(Reason::TooBig)),
+    ("segments of what is not known go up", BOTH, |s| { s.udp_segments(1000); s.frame.set_protocol(132); }, Not(Reason::TooBig)),
+    ("segments of what fits whole are forwarded", BOTH, |s| { s.frame.set_protocol(132); s.segment_size = 10; }, Forwarded),
+];
+
+impl Setup {
+    /// Makes the packet one that is cut into segments of `len` bytes, IP header included.
+    fn udp_segments(&mut self, len: u32) {
+        self.frame.set_ip_len(2900);
+        self.segment_size = len - self.header_len() - 8;
+    }
+
+    fn tcp_segments(&mut self, len: u32) {
+        self.frame.set_ip_len(2900);
+        self.frame.set_protocol(6);
+        let offset = self.frame.payload() + 12;
+        self.frame.bytes[offset] = 0x8f;
+        self.segment_size = len - self.header_len() - 32;
+    }
+
+    fn header_len(&self) -> u32 {
+        (self.frame.payload() - IP) as u32
+    }
+}
+
+/// Reasons that only XDP has: TC sends on, or never looks.
+const XDP_ONLY: &[Reason] = &[
+    Reason::Local,
+    Reason::Unresolved,
+    Reason::NoTxPort,
+    Reason::NoHeadroom,
+];
+
+#[test]
+fn every_branch_ends_the_same_at_tc() {
+    let mut rig = Rig::new();
+    let rows = ROWS.iter().map(|row| (row, false));
+    let mut ran = 0;
+    for (&(sentence, families, change, expect), is_own) in
+        rows.chain(TC_ROWS.iter().map(|row| (row, true)))
+    {
+        for &family in families {
+            let mut setup = Setup::new(family);
+            change(&mut setup);
+            let (reason, mut wanted) = expected(&setup, expect);
+            let is_tagged = setup.frame.is_tagged() || matches!(expect, ForwardedTagged(_));
+            if !is_own && (XDP_ONLY.contains(&reason) || is_tagged)
+                || !is_packet(&setup.frame.bytes)
+            {
+                continue;
+            }
+            wanted.action = match reason.outcome() {
+                causeway_maps::Outcome::Forwarded => 7,
+                causeway_maps::Outcome::Passed => u32::MAX,
+                causeway_maps::Outcome::Dropped => 2,
+            };
+            rig.install(&setup.world);
+            for hook in [Hook::TcUplink, Hook::TcPod] {
+                let name = format!("{sentence} ({family:?}, {hook:?})");
+                let frame = &setup.frame.bytes;
+                let before = rig.all_counted();
+                let outcome = rig.run_tc(hook, setup.ingress, frame, setup.segment_size);
+                assert_eq!(
+                    moved(&before, &rig.all_counted()),
+                    [(hook, reason, 1, frame.len() as u64)],
+                    "{name}"
+                );
+                assert_eq!(outcome, wanted, "{name}");
+                let arrival = model::Arrival {
+                    hook,
+                    ingress: setup.ingress,
+                    frame,
+                    segment_size: setup.segment_size,
+                };
+                let model = model::decide_at(&setup.world, arrival);
+                assert_eq!(model, (reason, wanted.clone()), "the model on: {name}");
+                ran += 1;
+            }
+        }
+    }
+    assert!(ran > 300, "{ran}");
 }
 
 #[test]
@@ -464,12 +653,16 @@ fn members_by_port(rig: &Rig, setup: &mut Setup) -> usize {
     taken.len()
 }
 
-/// Counters that differ: reason, packets, bytes.
-fn moved(before: &[[u64; 2]], after: &[[u64; 2]]) -> Vec<(Reason, u64, u64)> {
-    Reason::ALL
+/// Counters that differ: hook, reason, packets, bytes.
+fn moved(before: &[[u64; 2]], after: &[[u64; 2]]) -> Vec<(Hook, Reason, u64, u64)> {
+    let slots = Hook::ALL
         .iter()
+        .flat_map(|&hook| Reason::ALL.iter().map(move |&reason| (hook, reason)));
+    slots
         .zip(before.iter().zip(after))
         .filter(|(_, (before, after))| before != after)
-        .map(|(&reason, (before, after))| (reason, after[0] - before[0], after[1] - before[1]))
+        .map(|((hook, reason), (before, after))| {
+            (hook, reason, after[0] - before[0], after[1] - before[1])
+        })
         .collect()
 }

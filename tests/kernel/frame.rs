@@ -24,6 +24,16 @@ pub(crate) struct Frame {
 /// Where the IP header starts.
 pub(crate) const IP: usize = 14;
 
+/// Whether the kernel makes a packet of it for a test of TC: not of one that ends within its IP header.
+pub(crate) fn is_packet(frame: &[u8]) -> bool {
+    let least = match frame.get(12..14) {
+        Some([0x08, 0x00]) => IP + 20,
+        Some([0x86, 0xdd]) => IP + 40,
+        _ => IP + 1,
+    };
+    frame.len() >= least
+}
+
 impl Frame {
     /// A UDP packet with 8 bytes of payload and TTL 64, to the MAC address of `ingress`, from a documentation prefix to
     /// a host behind the route of [`crate::world::World::simple`].
@@ -53,6 +63,23 @@ impl Frame {
         let mut frame = Self { family, bytes };
         frame.fix_checksum();
         frame
+    }
+
+    /// Puts an 802.1Q tag in; everything else about the packet has to be said before.
+    pub(crate) fn tag(&mut self, tci: u16) {
+        let [high, low] = tci.to_be_bytes();
+        self.bytes.splice(12..12, [0x81, 0x00, high, low]);
+    }
+
+    pub(crate) fn is_tagged(&self) -> bool {
+        self.bytes[12..14] == [0x81, 0x00]
+    }
+
+    /// Takes the tag out, if there is one.
+    pub(crate) fn untag(&mut self) {
+        if self.is_tagged() {
+            self.bytes.drain(12..16);
+        }
     }
 
     /// Where the IP payload starts.

@@ -1,15 +1,19 @@
 //! The production object, loaded and filled.
 
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 use std::process::Command;
 
 use aya::Ebpf;
 use aya::maps::lpm_trie::Key;
+use aya::maps::of_maps::ArrayOfMaps;
 use aya::maps::xdp::DevMap;
-use aya::maps::{Array, LpmTrie, Map, MapData, PerCpuArray};
-use aya::programs::{TestRun, TestRunOptions, Xdp};
+use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray};
+use aya::programs::{SchedClassifier, TestRun, TestRunOptions, TestRunResult, Xdp};
 use bytemuck::{NoUninit, bytes_of};
-use causeway_maps::{Config, Group, Hook, NextHop, Port, Reason};
+use causeway_maps::catalogue::OCTETS;
+use causeway_maps::{Config, Flat4Block, Flat4Root, Group, Hook, NextHop, Port, Reason, VlanKey};
 
 use crate::world::{TX_PORTS, World};
 
@@ -26,6 +30,11 @@ pub(crate) struct Rig {
     groups: Array<MapData, [u8; size_of::<Group>()]>,
     next_hops: Array<MapData, [u8; size_of::<NextHop>()]>,
     liveness: Array<MapData, [u8; 4]>,
+    pods4: Array<MapData, [u8; 4]>,
+    pods6: Array<MapData, [u8; 4]>,
+    flat4_roots: Array<MapData, [u8; size_of::<Flat4Root>()]>,
+    flat4: MapData,
+    vlans: HashMap<MapData, [u8; size_of::<VlanKey>()], u32>,
     counters: PerCpuArray<MapData, [u64; 2]>,
     installed: Option<World>,
     map_ids: Vec<(&'static str, u32)>,
@@ -34,7 +43,7 @@ pub(crate) struct Rig {
 /// What the program did with a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
-    /// `XDP_*`.
+    /// `XDP_*` or `TC_ACT_*`.
     pub(crate) action: u32,
     /// The frame afterwards.
     pub(crate) frame: Vec<u8>,
@@ -60,6 +69,14 @@ impl Rig {
         });
         make_interfaces();
         let mut ebpf = Ebpf::load(&object).expect("the object's maps can be made");
+        for name in ["causeway_tc_uplink", "causeway_tc_pod"] {
+            let program: &mut SchedClassifier = ebpf
+                .program_mut(name)
+                .expect("the object has the program")
+                .try_into()
+                .expect("it is a classifier");
+            program.load().expect("the verifier accepts the program");
+        }
         let program: &mut Xdp = ebpf
             .program_mut("causeway_xdp")
             .expect("the object has the program")
@@ -91,6 +108,16 @@ impl Rig {
             liveness: take("liveness")
                 .try_into()
                 .expect("liveness has its layout"),
+            pods4: take("pods4").try_into().expect("pods4 has its layout"),
+            pods6: take("pods6").try_into().expect("pods6 has its layout"),
+            flat4_roots: take("flat4_roots")
+                .try_into()
+                .expect("flat4_roots has its layout"),
+            flat4: match take("flat4") {
+                Map::ArrayOfMaps(data) => data,
+                other => panic!("flat4 is an array of maps, not {other:?}"),
+            },
+            vlans: take("vlans").try_into().expect("vlans has its layout"),
             counters: take("counters")
                 .try_into()
                 .expect("counters has its layout"),
@@ -120,6 +147,17 @@ impl Rig {
             old.next_hops
                 .keys()
                 .for_each(|&id| erase(&mut self.next_hops, id));
+            old.pods4.keys().for_each(|&id| erase(&mut self.pods4, id));
+            old.pods6.keys().for_each(|&id| erase(&mut self.pods6, id));
+            for &octet in old.flat4_roots.keys() {
+                erase(&mut self.flat4_roots, octet.into());
+            }
+            for &octet in old.flat4.keys() {
+                self.remove_table(octet);
+            }
+            for &tag in old.vlans.keys() {
+                self.vlans.remove(&vlan_key(tag)).expect("it is there");
+            }
             old.liveness
                 .keys()
                 .for_each(|&id| erase(&mut self.liveness, id));
@@ -146,45 +184,136 @@ impl Rig {
         for (&id, value) in &world.next_hops {
             write(&mut self.next_hops, id, value);
         }
+        for (&id, value) in &world.pods4 {
+            write(&mut self.pods4, id, value);
+        }
+        for (&id, value) in &world.pods6 {
+            write(&mut self.pods6, id, value);
+        }
+        for (&octet, value) in &world.flat4_roots {
+            write(&mut self.flat4_roots, octet.into(), value);
+        }
+        for (&octet, table) in &world.flat4 {
+            self.add_table(octet, table);
+        }
+        for (&tag, ifindex) in &world.vlans {
+            self.vlans
+                .insert(vlan_key(tag), ifindex, 0)
+                .expect("it fits");
+        }
         for (&id, value) in &world.liveness {
             write(&mut self.liveness, id, value);
         }
         self.installed = Some(world.clone());
     }
 
-    /// Gives the program a frame that came in on `ingress`.
-    pub(crate) fn run(&self, ingress: u32, frame: &[u8]) -> Outcome {
-        let mut out = vec![0; OUT_BYTES];
-        let result = self
-            .program()
-            .test_run(TestRunOptions {
-                data_in: Some(frame),
-                data_out: Some(&mut out),
-                ctx_in: Some(&context(ingress, frame.len())),
-                ..TestRunOptions::default()
-            })
-            .expect("the kernel runs the program");
-        out.truncate(result.data_size_out as usize);
-        Outcome {
-            action: result.return_value,
-            frame: out,
+    fn add_table(&mut self, octet: u8, groups: &BTreeMap<(u8, u8), u32>) {
+        let mut table: Array<MapData, [u8; size_of::<Flat4Block>()]> =
+            Array::create(OCTETS, 0).expect("a table can be made");
+        let mut blocks: BTreeMap<u8, Flat4Block> = BTreeMap::new();
+        for (&(second, third), &group) in groups {
+            let block = blocks
+                .entry(second)
+                .or_insert(Flat4Block { groups: [0; 256] });
+            block.groups[usize::from(third)] = group;
         }
+        for (second, block) in blocks {
+            write(&mut table, second.into(), &block);
+        }
+        let mut tables = ArrayOfMaps::<_, Array<MapData, [u8; size_of::<Flat4Block>()]>>::try_from(
+            Map::ArrayOfMaps(self.flat4_again()),
+        )
+        .expect("flat4 is an array of maps");
+        tables
+            .set(octet.into(), &table, 0)
+            .expect("the table is as those of flat4");
     }
 
-    /// Packets and bytes counted so far, over all CPUs.
-    pub(crate) fn counted(&self, reason: Reason) -> [u64; 2] {
+    /// The same map by another descriptor.
+    fn flat4_again(&self) -> MapData {
+        let id = self.flat4.info().expect("a map has information").id();
+        MapData::from_id(id).expect("it is there")
+    }
+
+    /// Empties the slot, which aya has no call for.
+    fn remove_table(&mut self, octet: u8) {
+        const BPF_MAP_DELETE_ELEM: i32 = 3;
+        let key = u32::from(octet);
+        let attributes = [
+            self.flat4.fd().as_fd().as_raw_fd() as u64,
+            &raw const key as u64,
+        ];
+        // SAFETY: the attributes of this command are a descriptor and the address of a key of four bytes.
+        let result = unsafe {
+            nix::libc::syscall(
+                nix::libc::SYS_bpf,
+                BPF_MAP_DELETE_ELEM,
+                &raw const attributes,
+                size_of_val(&attributes),
+            )
+        };
+        assert_eq!(result, 0, "a slot can be emptied");
+    }
+
+    /// Gives the XDP program a frame that came in on `ingress`.
+    pub(crate) fn run(&self, ingress: u32, frame: &[u8]) -> Outcome {
+        self.run_behind(ingress, frame, 0)
+    }
+
+    /// [`Self::run`] with `meta` bytes of metadata in front of the frame, a multiple of 4; they take its headroom.
+    pub(crate) fn run_behind(&self, ingress: u32, frame: &[u8], meta: usize) -> Outcome {
+        let program: &Xdp = self
+            .ebpf
+            .program("causeway_xdp")
+            .and_then(|program| program.try_into().ok())
+            .expect("it was loaded");
+        let mut data = vec![0; meta];
+        data.extend(frame);
+        // `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+        let context = [meta as u32, data.len() as u32, 0, ingress, 0, 0];
+        let mut outcome = test_run(program, &data, &context);
+        outcome.frame.drain(..meta);
+        outcome
+    }
+
+    /// Gives a TC program a packet that came in on `ingress`, and that is to be cut into segments with `segment_size`
+    /// bytes of payload unless this is 0.
+    pub(crate) fn run_tc(
+        &self,
+        hook: Hook,
+        ingress: u32,
+        frame: &[u8],
+        segment_size: u32,
+    ) -> Outcome {
+        let name = format!("causeway_{}", hook.name());
+        let program: &SchedClassifier = self
+            .ebpf
+            .program(&name)
+            .and_then(|program| program.try_into().ok())
+            .expect("it was loaded");
+        // `struct __sk_buff` in words.
+        let mut context = [0_u32; 48];
+        context[10] = ingress;
+        context[44] = segment_size;
+        test_run(program, frame, &context)
+    }
+
+    /// Packets and bytes counted so far at a hook, over all CPUs.
+    pub(crate) fn counted(&self, hook: Hook, reason: Reason) -> [u64; 2] {
         self.counters
-            .get(&Hook::Xdp.slot(reason), 0)
+            .get(&hook.slot(reason), 0)
             .expect("every reason has a counter")
             .iter()
             .fold([0, 0], |sum, one| [sum[0] + one[0], sum[1] + one[1]])
     }
 
-    /// [`Self::counted`] for every reason.
+    /// [`Self::counted`] for every hook and reason, in the order of their slots.
     pub(crate) fn all_counted(&self) -> Vec<[u64; 2]> {
-        Reason::ALL
+        let slots = Hook::ALL
             .iter()
-            .map(|&reason| self.counted(reason))
+            .flat_map(|&hook| Reason::ALL.iter().map(move |&reason| (hook, reason)));
+        slots
+            .map(|(hook, reason)| self.counted(hook, reason))
             .collect()
     }
 
@@ -192,13 +321,35 @@ impl Rig {
     pub(crate) fn map_ids(&self) -> &[(&'static str, u32)] {
         &self.map_ids
     }
+}
 
-    fn program(&self) -> &Xdp {
-        self.ebpf
-            .program("causeway_xdp")
-            .and_then(|program| program.try_into().ok())
-            .expect("it was loaded")
+fn test_run<P>(program: &P, data: &[u8], context: &[u32]) -> Outcome
+where
+    P: for<'a> TestRun<Opts<'a> = TestRunOptions<'a>, Result = TestRunResult>,
+{
+    let mut out = vec![0; OUT_BYTES];
+    let result = program
+        .test_run(TestRunOptions {
+            data_in: Some(data),
+            data_out: Some(&mut out),
+            ctx_in: Some(bytemuck::cast_slice(context)),
+            ..TestRunOptions::default()
+        })
+        .expect("the kernel runs the program");
+    out.truncate(result.data_size_out as usize);
+    Outcome {
+        action: result.return_value,
+        frame: out,
     }
+}
+
+fn vlan_key((parent, vid): (u32, u16)) -> [u8; size_of::<VlanKey>()] {
+    let reserved = 0;
+    bytemuck::cast(VlanKey {
+        parent,
+        vid,
+        reserved,
+    })
 }
 
 fn map_id(ebpf: &Ebpf, name: &str) -> u32 {
@@ -208,11 +359,6 @@ fn map_id(ebpf: &Ebpf, name: &str) -> u32 {
         }
         other => panic!("{name} is a table, not {other:?}"),
     }
-}
-
-/// `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
-fn context(ingress: u32, len: usize) -> [u8; 24] {
-    bytemuck::cast([0, len as u32, 0, ingress, 0, 0_u32])
 }
 
 fn erase<const N: usize>(map: &mut Array<MapData, [u8; N]>, id: u32) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use causeway_maps::{
-    Config, Group, NextHop, PodRange4, PodRange6, Port, Slot, next_hop_flags, port_flags,
+    Config, Flat4Root, Group, NextHop, PodRange4, PodRange6, Port, Slot, next_hop_flags, port_flags,
 };
 
 /// What the maps hold. Ids that can't exist are welcome: the maps simply don't get what they have no slot for.
@@ -17,6 +17,15 @@ pub(crate) struct World {
     pub(crate) groups: BTreeMap<u32, Group>,
     pub(crate) next_hops: BTreeMap<u32, NextHop>,
     pub(crate) liveness: BTreeMap<u32, u32>,
+    /// Block to group id.
+    pub(crate) pods4: BTreeMap<u32, u32>,
+    pub(crate) pods6: BTreeMap<u32, u32>,
+    /// By first octet.
+    pub(crate) flat4_roots: BTreeMap<u8, Flat4Root>,
+    /// By first octet, the tables that there are: by second and third octet.
+    pub(crate) flat4: BTreeMap<u8, BTreeMap<(u8, u8), u32>>,
+    /// Parent and VLAN id to VLAN device.
+    pub(crate) vlans: BTreeMap<(u32, u16), u32>,
 }
 
 /// Two uplinks, a port for pods, and one that does not forward: interfaces that exist in every rig.
@@ -26,6 +35,9 @@ pub(crate) const POD: u32 = 13;
 pub(crate) const OFF: u32 = 14;
 /// An interface that exists but can't be sent on.
 pub(crate) const NO_TX: u32 = 16;
+/// A VLAN device on the first uplink, as the maps know it; nothing is sent on it.
+pub(crate) const VLAN_DEVICE: u32 = 17;
+pub(crate) const VID: u16 = 100;
 /// Those in `tx_ports`.
 pub(crate) const TX_PORTS: &[u32] = &[UPLINK, UPLINK_2, POD, OFF];
 
@@ -54,6 +66,7 @@ impl World {
                 (UPLINK_2, port(UPLINK_2, enabled | port_flags::UPLINK)),
                 (POD, port(POD, enabled)),
                 (OFF, port(OFF, 0)),
+                (VLAN_DEVICE, port(VLAN_DEVICE, enabled | port_flags::UPLINK)),
             ]
             .into(),
             routes4: [(([10, 1, 0, 0], 16), GROUP)].into(),
@@ -61,6 +74,11 @@ impl World {
             groups: [(GROUP, group(&[NEXT_HOP]))].into(),
             next_hops: [(NEXT_HOP.into(), next_hop(POD))].into(),
             liveness: BTreeMap::new(),
+            pods4: BTreeMap::new(),
+            pods6: BTreeMap::new(),
+            flat4_roots: BTreeMap::new(),
+            flat4: BTreeMap::new(),
+            vlans: [((UPLINK, VID), VLAN_DEVICE)].into(),
         };
         world.route6("2001:db8:1::", 48, GROUP);
         world

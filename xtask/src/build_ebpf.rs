@@ -17,8 +17,12 @@ use crate::workspace::{cargo, note, root, run as run_command, target_dir};
 
 const TARGET: &str = "bpfel-unknown-none";
 const PROFILE: &str = "ebpf";
-/// The XDP entry points, by name.
-const XDP_PROGRAMS: &[&str] = &["causeway_xdp"];
+/// The entry points: at XDP or at TC.
+const PROGRAMS: &[(&str, bool)] = &[
+    ("causeway_xdp", true),
+    ("causeway_tc_uplink", false),
+    ("causeway_tc_pod", false),
+];
 
 /// Builds the object and says where it is.
 pub(crate) fn run() -> Result<ExitCode> {
@@ -94,14 +98,19 @@ fn verify(bytes: &[u8]) -> Result<()> {
         object.btf.is_some() && object.btf_ext.is_some(),
         "it has no BTF, so bpftool could not name fields; is bpf-linker the version that `cargo xtask setup` installs?"
     );
-    for &name in XDP_PROGRAMS {
+    for &(name, is_xdp) in PROGRAMS {
         let program = object
             .programs
             .get(name)
             .with_context(|| format!("it lacks program {name}"))?;
+        let is_right = match program.section {
+            ProgramSection::Xdp { .. } => is_xdp,
+            ProgramSection::SchedClassifier => !is_xdp,
+            _ => false,
+        };
         ensure!(
-            matches!(program.section, ProgramSection::Xdp { .. }),
-            "program {name} is not an XDP program"
+            is_right,
+            "program {name} is not for the hook that it should be for"
         );
     }
     for spec in ALL {

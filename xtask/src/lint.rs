@@ -35,6 +35,7 @@ pub(crate) fn checks() -> Result<Tally> {
         ("versions pinned", pinned),
         ("every reason raised by a test", reasons_tested),
         ("decisions numbered and listed", decisions),
+        ("features with example and test", features),
         ("nothing left half done", finished),
     ];
     let mut total = Tally::default();
@@ -454,6 +455,80 @@ fn misfiled(names: &[String], index: &str) -> Vec<String> {
     found
 }
 
+/// The table of features: RFC, field, example, test.
+const FEATURES: &str = "docs/reference/bgp.md";
+
+/// Fewer rows than this, and the table was not read.
+const FEATURES_AT_LEAST: usize = 40;
+
+fn features() -> Result<()> {
+    let table = fs::read_to_string(root().join(FEATURES))?;
+    let rows = feature_rows(&table);
+    let mut found = Vec::new();
+    if rows.len() < FEATURES_AT_LEAST {
+        found.push(format!("{} rows only", rows.len()));
+    }
+    let mut shown = BTreeSet::new();
+    for row in &rows {
+        let read = |path: &str| fs::read_to_string(root().join(path)).ok();
+        found.extend(unfounded(row, read));
+        shown.extend(example_of(row));
+    }
+    for entry in fs::read_dir(root().join("docs/examples/bgp"))? {
+        let path = format!("docs/examples/bgp/{}", entry?.file_name().display());
+        if !shown.contains(&path) {
+            found.push(format!("no row shows {path}"));
+        }
+    }
+    if !found.is_empty() {
+        bail!("{FEATURES}: {}", found.join("; "));
+    }
+    Ok(())
+}
+
+/// The cells of each row but the head.
+fn feature_rows(table: &str) -> Vec<Vec<&str>> {
+    table
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"))
+        .map(|line| line.split(" | ").map(str::trim).collect())
+        .skip(1)
+        .collect()
+}
+
+/// The file that a row links to.
+fn example_of(row: &[&str]) -> Option<String> {
+    let (_, link) = row.get(3)?.split_once("](../")?;
+    Some(format!("docs/{}", link.trim_end_matches(')')))
+}
+
+/// What a row claims and the files don't hold.
+fn unfounded(row: &[&str], read: impl Fn(&str) -> Option<String>) -> Vec<String> {
+    let [feature, _, field, _, test] = row else {
+        return vec![format!("a row without five columns: {row:?}")];
+    };
+    let mut found = Vec::new();
+    let field = field.trim_matches('`');
+    match example_of(row).map(|example| (read(&example), example)) {
+        Some((None, example)) => found.push(format!("{feature}: no {example}")),
+        Some((Some(yaml), example)) if !yaml.contains(&format!("{field}:")) => {
+            found.push(format!("{feature}: {example} does not set {field}"));
+        }
+        None if field != "–" => found.push(format!("{feature}: no example sets {field}")),
+        _ => {}
+    }
+    let exists = test
+        .trim_matches('`')
+        .split_once("::")
+        .is_some_and(|(file, name)| {
+            read(file).is_some_and(|text| text.contains(&format!("fn {name}(")))
+        });
+    if !exists {
+        found.push(format!("{feature}: no test {test}"));
+    }
+    found
+}
+
 fn rust_files(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     if !dir.exists() {
@@ -509,6 +584,27 @@ mod tests {
                     .collect(),
             },
         }
+    }
+
+    #[test]
+    fn a_feature_needs_its_example_field_and_test() {
+        let table = "| Feature | RFC | Field | Example | Test |\n|---|---|---|---|---|\n\
+                     | A | 1 | `a` | [x](../examples/x.yaml) | `t.rs::a` |\n| B | 1 | – | – | `t.rs::b` |\n";
+        let rows = feature_rows(table);
+        assert_eq!(rows.len(), 2);
+        let read = |yaml: &'static str| {
+            move |path: &str| match path {
+                "docs/examples/x.yaml" => Some(yaml.to_owned()),
+                "t.rs" => Some("fn a() {}".to_owned()),
+                _ => None,
+            }
+        };
+        assert_eq!(unfounded(&rows[0], read("a: 1")), Vec::<String>::new());
+        assert_eq!(
+            unfounded(&rows[0], read("b: 1")),
+            ["A: docs/examples/x.yaml does not set a"]
+        );
+        assert_eq!(unfounded(&rows[1], read("")), ["B: no test `t.rs::b`"]);
     }
 
     #[test]

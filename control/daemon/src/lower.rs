@@ -324,6 +324,21 @@ spec:
         assert_eq!(config.peers[1].session.transport.ttl, Ttl::Hops(64));
     }
 
+    fn examples() -> std::path::PathBuf {
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/examples")
+    }
+
+    fn valid(mut generation: causeway_config::Generation) -> SpeakerConfig {
+        let instance = generation.instance.as_mut().unwrap();
+        // Interfaces of the example that this host does not have.
+        for peer in &mut instance.peers {
+            peer.interface = peer.interface.as_ref().map(|_| "lo".to_owned());
+        }
+        let config = speaker(instance, &Surroundings::default()).unwrap();
+        config.validate().unwrap();
+        config
+    }
+
     #[test]
     fn a_confederation_lists_the_other_members_only() {
         let yaml = PLAIN.replace(
@@ -340,18 +355,23 @@ spec:
     #[test]
     fn every_example_is_a_valid_speaker() {
         for dir in ["kinds", "two-tors", "confederation"] {
-            let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-                .join("../../docs/examples")
-                .join(dir);
-            let mut generation = causeway_config::load(&dir, "node-1").unwrap();
-            let instance = generation.instance.as_mut().unwrap();
-            // Interfaces of the example that this host does not have.
-            for peer in &mut instance.peers {
-                peer.interface = peer.interface.as_ref().map(|_| "lo".to_owned());
-            }
-            let config = speaker(instance, &Surroundings::default()).unwrap();
-            config.validate().unwrap();
-            assert!(!config.originated.is_empty(), "{}", dir.display());
+            let config = valid(causeway_config::load(&examples().join(dir), "node-1").unwrap());
+            assert!(!config.originated.is_empty(), "{dir}");
         }
+    }
+
+    #[test]
+    fn every_example_of_a_feature_is_a_valid_speaker_by_itself() {
+        let mut files = 0;
+        for entry in std::fs::read_dir(examples().join("bgp")).unwrap() {
+            let file = entry.unwrap().path();
+            let name = file.file_name().unwrap().to_str().unwrap();
+            let text = std::fs::read_to_string(&file).unwrap();
+            let loaded = causeway_config::load_texts(&[(name, &*text)], "node-1");
+            let config = valid(loaded.unwrap_or_else(|errors| panic!("{errors:?}")));
+            assert!(config.peers.len() + config.dynamic.len() > 0, "{name}");
+            files += 1;
+        }
+        assert!(files > 0);
     }
 }

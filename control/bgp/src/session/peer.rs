@@ -394,11 +394,11 @@ impl Peer {
     }
 
     fn acked(&mut self, ctx: &mut Context<'_>, conn: ConnId, path: Path) {
-        if self.attempt != Some(conn) || self.connections.len() >= 2 || self.session().is_some() {
+        let ours = self.attempt.take_if(|attempt| *attempt == conn).is_some();
+        if !ours || self.connections.len() >= 2 || self.session().is_some() {
             ctx.push(Effect::Close { conn, abort: true });
             return;
         }
-        self.attempt = None;
         self.add(ctx, conn, false, path);
     }
 

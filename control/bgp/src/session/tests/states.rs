@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use crate::session::{State, TimerKind};
 use crate::speaker::testing::*;
-use crate::speaker::{Input, Output, ResetCause, SpeakerEvent};
+use crate::speaker::{Command, Input, Output, ResetCause, SpeakerEvent};
 use crate::wire::{Message, Notification, Open};
 
 #[test]
@@ -249,6 +249,29 @@ fn a_collision_is_resolved_only_when_the_second_open_arrives() {
     driver.message(outbound, Message::Open(open(HIGHER_ID)));
     assert!(!driver.sent(inbound).1 && !driver.sent(outbound).1);
     assert_eq!(driver.state(), State::OpenConfirm);
+}
+
+#[test]
+fn an_attempt_that_makes_a_third_connection_is_closed_once_and_forgotten() {
+    let mut driver = Driver::with(session());
+    let attempt = driver.attempts()[0];
+    driver.accept();
+    driver.accept();
+    driver.take();
+    driver.input(Input::Connected {
+        conn: attempt,
+        path: path([192, 0, 2, 1]),
+    });
+    driver.command(Command::Disable {
+        peer: PEER,
+        message: crate::config::ShutdownMessage::default(),
+    });
+    let closed = Output::Close {
+        conn: attempt,
+        abort: true,
+    };
+    let times = driver.take().iter().filter(|o| **o == closed).count();
+    assert_eq!(times, 1);
 }
 
 #[test]

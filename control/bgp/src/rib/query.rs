@@ -13,8 +13,8 @@ use super::limits::MAX_PAGE_SCAN_DESTINATIONS;
 use super::source::Life;
 use super::table::{Mark, Path, Refusal};
 use super::view::{
-    AdvertisedView, Cursor, DecisionStep, Explanation, ExportStatus, FamilySummary, Ineligible,
-    Page, PathStatus, PathView, PeerCounts, RouteFilter, RouteView, Summary,
+    AdvertisedView, Cursor, Explanation, ExportStatus, FamilySummary, Ineligible, Page, PathStatus,
+    PathView, PeerCounts, RouteFilter, RouteView, Summary,
 };
 use crate::types::{AddressFamily, Family, PeerId, Prefix, Prefix4, Prefix6};
 use crate::wire::Attributes;
@@ -327,9 +327,9 @@ impl<A: AddressFamily> FamilyRib<A> {
             Mark::None => {
                 let position = eligible.iter().position(|&(other, _)| other == index);
                 match (position, &decision) {
-                    (Some(position), Some(decision)) => PathStatus::Lost {
-                        step: decision.lost_at[position].unwrap_or(DecisionStep::PeerAddress),
-                        against,
+                    (Some(position), Some(decision)) => match decision.lost_at[position] {
+                        Some(step) => PathStatus::Lost { step, against },
+                        None => PathStatus::Ineligible(Ineligible::Undecided),
                     },
                     _ => PathStatus::Ineligible(self.ineligible(slot, path, common)),
                 }

@@ -157,6 +157,8 @@ pub enum Ineligible {
     PeerDown,
     /// An originated prefix that is not programmed yet.
     NotReady,
+    /// Nothing has been decided yet that it could lose against: after a restart, selection waits (RFC 4724 4.1).
+    Undecided,
 }
 
 /// The rule of a policy that decided.

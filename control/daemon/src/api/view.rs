@@ -226,6 +226,10 @@ fn ineligible(why: &Ineligible) -> String {
         Ineligible::Rejected(rule) => format!("rejected by {}", named(rule)),
         Ineligible::PeerDown => "its session is down".to_owned(),
         Ineligible::NotReady => "not programmed into the forwarding tables yet".to_owned(),
+        Ineligible::Undecided => {
+            "not decided yet: after a restart, selection waits for the peers' routes (RFC 4724 4.1)"
+                .to_owned()
+        }
     }
 }
 

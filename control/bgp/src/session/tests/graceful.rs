@@ -3,10 +3,12 @@
 use core::time::Duration;
 
 use crate::config::{GracefulRestartConfig, PeerConfig, SessionConfig, SpeakerConfig};
+use crate::origin::Originated;
+use crate::rib::{Ineligible, PathStatus};
 use crate::session::State;
 use crate::speaker::testing::*;
 use crate::speaker::{Command, Input, Output, ResetCause, SpeakerEvent, SweepCause};
-use crate::types::{ConnId, Family, RouterId};
+use crate::types::{ConnId, Family, Prefix, RouterId};
 use crate::wire::{Capability, Message, Notification, Open, Update};
 
 fn graceful_session() -> SessionConfig {
@@ -320,6 +322,20 @@ fn selection_resumes_when_the_selection_deferral_timer_expires() {
     assert_eq!(resumed(&mut driver), None);
     driver.advance(Duration::from_millis(1));
     assert_eq!(resumed(&mut driver), Some(false));
+}
+
+#[test]
+fn before_selection_resumes_a_path_is_undecided_and_not_lost() {
+    let mut driver = restarting_driver();
+    let prefix: Prefix = "198.51.100.0/24".parse().unwrap();
+    driver.input(Input::Originate(vec![Originated::new(prefix)]));
+    let status = |driver: &Driver| driver.speaker.rib().explain(prefix).paths[0].status.clone();
+    assert_eq!(
+        status(&driver),
+        PathStatus::Ineligible(Ineligible::Undecided)
+    );
+    driver.advance(seconds(300));
+    assert_eq!(status(&driver), PathStatus::Best);
 }
 
 #[test]

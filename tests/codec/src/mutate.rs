@@ -1,6 +1,7 @@
 //! A plain deterministic fuzzing loop: pick a seed, change it a little, run the target. Slower to find its way than
 //! coverage-guided fuzzing, but it needs nothing but the stable toolchain and is the same everywhere.
 
+use std::panic;
 use std::time::{Duration, Instant};
 
 /// Longest input in bytes.
@@ -41,12 +42,46 @@ pub fn run(target: fn(&[u8]), corpus: &[Vec<u8>], executions: u64, seed: u64) ->
             change(&mut input, corpus, &mut random);
         }
         input.truncate(MAX_INPUT_BYTES);
-        target(&input);
+        shown_if_it_fails(target, &input);
     }
     Report {
         executions,
         elapsed: start.elapsed(),
     }
+}
+
+/// Runs the target; what it panics on is printed, as small as leaving out parts makes it.
+pub fn shown_if_it_fails(target: fn(&[u8]), input: &[u8]) {
+    let Err(panic) = panic::catch_unwind(|| target(input)) else {
+        return;
+    };
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| ()));
+    let small = smaller(target, input.to_vec());
+    panic::set_hook(hook);
+    let hex: String = small.iter().map(|byte| format!("{byte:02x}")).collect();
+    println!("fails on {hex}");
+    panic::resume_unwind(panic);
+}
+
+/// Leaves out halves, quarters and so on for as long as it fails without them.
+fn smaller(target: fn(&[u8]), mut input: Vec<u8>) -> Vec<u8> {
+    let mut length = input.len() / 2;
+    while length > 0 {
+        let mut at = 0;
+        while at < input.len() {
+            let end = (at + length).min(input.len());
+            let mut shorter = input.clone();
+            shorter.drain(at..end);
+            if panic::catch_unwind(|| target(&shorter)).is_err() {
+                input = shorter;
+            } else {
+                at = end;
+            }
+        }
+        length /= 2;
+    }
+    input
 }
 
 fn change(input: &mut Vec<u8>, corpus: &[Vec<u8>], random: &mut Random) {

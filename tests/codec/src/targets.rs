@@ -22,7 +22,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const ALL: [Target; 3] = [
+pub const ALL: [Target; 4] = [
     Target {
         name: "decode_message",
         run: decode_message,
@@ -34,6 +34,10 @@ pub const ALL: [Target; 3] = [
     Target {
         name: "decode_open",
         run: decode_open,
+    },
+    Target {
+        name: "speaker",
+        run: crate::speaker::speaker,
     },
 ];
 

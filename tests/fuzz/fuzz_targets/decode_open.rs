@@ -1,4 +1,4 @@
-//! `cargo +nightly fuzz run decode_open`
+//! `cargo xtask fuzz decode_open`
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| causeway_codec_tests::targets::decode_open(data));

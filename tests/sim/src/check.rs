@@ -95,6 +95,12 @@ fn route_equals(
         (expected_best.link, &expected_best.as_path),
         "best path of {prefix} at node {node}: {view:?}"
     );
+    let communities: BTreeSet<_> = attributes.communities.iter().copied().collect();
+    assert_eq!(
+        (attributes.med, communities),
+        (expected_best.med, expected_best.communities.clone()),
+        "MED and communities of {prefix} at node {node}: {view:?}"
+    );
     let used = view.map(|view| used_links(links, view)).unwrap_or_default();
     assert_eq!(
         used, expected.used,

@@ -1,10 +1,12 @@
 //! What every Loc-RIB must hold: a plain path-vector computation per prefix, repeated until nothing changes. It shares no
 //! code with the speaker and takes no short cuts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use causeway_bgp::wire::Community;
 
 use crate::network::Network;
-use crate::plan::{EndPolicy, link_addr4, router_id};
+use crate::plan::{EndPolicy, community, link_addr4, router_id};
 
 /// A path as a node holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +15,10 @@ pub struct ModelPath {
     pub link: Option<usize>,
     /// AS path, nearest first.
     pub as_path: Vec<u32>,
+    /// MULTI_EXIT_DISC.
+    pub med: Option<u32>,
+    /// Communities.
+    pub communities: BTreeSet<Community>,
     local_pref: u32,
     internal: bool,
     originator: Option<u32>,
@@ -40,6 +46,8 @@ pub fn routes_to(network: &Network, origin: usize) -> Vec<ModelRoute> {
     best[origin] = Some(ModelPath {
         link: None,
         as_path: Vec::new(),
+        med: None,
+        communities: BTreeSet::new(),
         local_pref: 100,
         internal: false,
         originator: None,
@@ -66,7 +74,7 @@ pub fn routes_to(network: &Network, origin: usize) -> Vec<ModelRoute> {
             if node == origin {
                 continue;
             }
-            let new = heard[node].values().min_by(|a, b| compare(a, b)).cloned();
+            let new = equal(network, node, &heard[node]).first().copied().cloned();
             if new != best[node] {
                 best[node] = new;
                 changed.insert(node);
@@ -136,13 +144,31 @@ fn exported(
             return None;
         }
     } else {
-        path.as_path.insert(0, from_as);
+        if best.communities.contains(&Community::NO_EXPORT) {
+            return None;
+        }
+        for _ in 0..=ours.prepend {
+            path.as_path.insert(0, from_as);
+        }
+        // RFC 4271 5.1.4: what came from one neighbouring AS is not passed on to another.
+        path.med = None;
         path.local_pref = 100;
         path.originator = None;
         path.clusters.clear();
         if path.as_path.contains(&to_as) {
             return None;
         }
+    }
+    path.med = ours.med.or(path.med);
+    path.communities.extend(ours.tag.map(community));
+    if theirs
+        .refuse
+        .is_some_and(|tag| path.communities.contains(&community(tag)))
+    {
+        return None;
+    }
+    if theirs.keep {
+        path.communities.insert(Community::NO_EXPORT);
     }
     if let Some(local_pref) = theirs.local_pref {
         path.local_pref = local_pref;
@@ -151,26 +177,37 @@ fn exported(
     Some(path)
 }
 
-/// RFC 4271 9.1.2 and RFC 4456 9; ORIGIN, MED and metrics are equal here.
-fn compare(a: &ModelPath, b: &ModelPath) -> core::cmp::Ordering {
-    rank(a)
-        .cmp(&rank(b))
-        .then_with(|| {
-            a.originator
-                .unwrap_or(a.router_id)
-                .cmp(&b.originator.unwrap_or(b.router_id))
+/// The paths that are equal to the end of RFC 4271 9.1.2.2 d, the preferred one first (9.1.2.2 f and g, RFC 4456 9). ORIGIN
+/// and metrics are equal here. Every step takes paths away from what the one before it left.
+fn equal<'a>(
+    network: &Network,
+    node: usize,
+    heard: &'a BTreeMap<usize, ModelPath>,
+) -> Vec<&'a ModelPath> {
+    fn keep_least<K: Ord>(paths: &mut Vec<&ModelPath>, key: impl Fn(&ModelPath) -> K) {
+        let least = paths.iter().map(|path| key(path)).min();
+        paths.retain(|path| Some(key(path)) == least);
+    }
+    let mut left: Vec<_> = heard.values().collect();
+    keep_least(&mut left, |path| core::cmp::Reverse(path.local_pref));
+    keep_least(&mut left, |path| path.as_path.len());
+    let across = network.plan.nodes[node].always_compare_med;
+    let considered = left.clone();
+    left.retain(|path| {
+        !considered.iter().any(|other| {
+            let comparable = across || other.as_path.first() == path.as_path.first();
+            comparable && other.med.unwrap_or(0) < path.med.unwrap_or(0)
         })
-        .then_with(|| a.clusters.len().cmp(&b.clusters.len()))
-        .then_with(|| a.peer_addr.cmp(&b.peer_addr))
-}
-
-/// What paths in use together have in common.
-fn rank(path: &ModelPath) -> (core::cmp::Reverse<u32>, usize, bool) {
-    (
-        core::cmp::Reverse(path.local_pref),
-        path.as_path.len(),
-        path.internal,
-    )
+    });
+    keep_least(&mut left, |path| path.internal);
+    left.sort_by_key(|path| {
+        (
+            path.originator.unwrap_or(path.router_id),
+            path.clusters.len(),
+            path.peer_addr,
+        )
+    });
+    left
 }
 
 fn used(
@@ -179,16 +216,12 @@ fn used(
     best: Option<&ModelPath>,
     heard: &BTreeMap<usize, ModelPath>,
 ) -> Vec<usize> {
-    let Some(best) = best.filter(|best| best.link.is_some()) else {
+    if best.is_none_or(|best| best.link.is_none()) {
         return Vec::new();
-    };
-    let mut equal: Vec<_> = heard
-        .values()
-        .filter(|path| rank(path) == rank(best))
-        .collect();
-    equal.sort_by(|a, b| compare(a, b));
-    equal.truncate(network.plan.nodes[node].maximum_paths.into());
-    let mut links: Vec<_> = equal.iter().filter_map(|path| path.link).collect();
+    }
+    let mut used = equal(network, node, heard);
+    used.truncate(network.plan.nodes[node].maximum_paths.into());
+    let mut links: Vec<_> = used.iter().filter_map(|path| path.link).collect();
     links.sort_unstable();
     links
 }

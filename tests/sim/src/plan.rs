@@ -8,9 +8,10 @@ use causeway_bgp::config::{
     FamilyConfig, GracefulRestartConfig, PeerConfig, RemoteAs, SessionConfig, SpeakerConfig, Ttl,
 };
 use causeway_bgp::origin::Originated;
-use causeway_bgp::policy::{Action, Policy, Rule, Verdict};
+use causeway_bgp::policy::{Action, Edit, Match, Policy, Rule, SetMatch, Verdict};
 use causeway_bgp::rib::{FamilySession, NextHopMode, RibConfig};
 use causeway_bgp::types::{Asn, Family, Prefix, RouterId};
+use causeway_bgp::wire::Community;
 
 /// What a network is made of.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +33,8 @@ pub struct NodePlan {
     pub maximum_paths: u16,
     /// Graceful restart on all its sessions.
     pub graceful: bool,
+    /// MULTI_EXIT_DISC is compared between neighbouring ASes too.
+    pub always_compare_med: bool,
 }
 
 impl NodePlan {
@@ -43,6 +46,7 @@ impl NodePlan {
             originates: true,
             maximum_paths: 1,
             graceful: false,
+            always_compare_med: false,
         }
     }
 }
@@ -75,10 +79,26 @@ impl LinkPlan {
 pub struct EndPolicy {
     /// LOCAL_PREF given to what comes in.
     pub local_pref: Option<u32>,
+    /// Takes nothing that carries this tag.
+    pub refuse: Option<u16>,
+    /// What comes in stays in our AS (NO_EXPORT).
+    pub keep: bool,
     /// Sends nothing.
     pub silent: bool,
+    /// MULTI_EXIT_DISC put on what goes out.
+    pub med: Option<u32>,
+    /// Our AS is put on what goes out so many times more.
+    pub prepend: u8,
+    /// Tag put on what goes out.
+    pub tag: Option<u16>,
     /// The other end is our route reflection client.
     pub client: bool,
+}
+
+/// The community that stands for a tag.
+#[must_use]
+pub fn community(tag: u16) -> Community {
+    Community(65_535 << 16 | 0x8000 | u32::from(tag))
 }
 
 /// Our address on an end of a link.
@@ -133,6 +153,7 @@ impl Plan {
         rib.maximum_paths_ebgp = plan.maximum_paths;
         rib.maximum_paths_ibgp = plan.maximum_paths;
         rib.multipath_relax = true;
+        rib.med.always_compare = plan.always_compare_med;
         let mut config = SpeakerConfig::new(rib);
         config.originated = self.originated(node);
         config.restarting = restarting.then_some(Duration::from_secs(60));
@@ -173,23 +194,7 @@ impl Plan {
         let policy = plan.policy[end];
         let (local, remote) = (plan.ends[end], plan.ends[1 - end]);
         let (local_as, remote_as) = (self.nodes[local].asn, self.nodes[remote].asn);
-        let import = match policy.local_pref {
-            None => Policy::accept_all(),
-            Some(local_pref) => Policy::new(
-                "prefer",
-                vec![Rule {
-                    actions: vec![Action::LocalPref(local_pref)],
-                    verdict: Some(Verdict::Accept),
-                    ..Rule::new("prefer")
-                }],
-                Verdict::Accept,
-            ),
-        };
-        let export = if policy.silent {
-            Policy::reject_all()
-        } else {
-            Policy::accept_all()
-        };
+        let (import, export) = policies(policy, local_as == remote_as);
         let routing = FamilySession {
             import: Some(Arc::new(import)),
             export: Some(Arc::new(export)),
@@ -215,4 +220,48 @@ impl Plan {
             Arc::new(session),
         )
     }
+}
+
+/// Import and export policy of an end.
+fn policies(policy: EndPolicy, internal: bool) -> (Policy, Policy) {
+    let mut import = Vec::new();
+    if let Some(tag) = policy.refuse {
+        import.push(Rule {
+            matches: vec![Match::Community(SetMatch::Any(vec![community(tag)]))],
+            verdict: Some(Verdict::Reject),
+            ..Rule::new("refuse")
+        });
+    }
+    let mut change = Rule::new("change");
+    change
+        .actions
+        .extend(policy.local_pref.map(Action::LocalPref));
+    if policy.keep {
+        let edit = Edit::Add(vec![Community::NO_EXPORT]);
+        change.actions.push(Action::Communities(edit));
+    }
+    import.push(change);
+
+    let mut mark = Rule::new("mark");
+    mark.actions
+        .extend(policy.med.map(|med| Action::Med(Some(med))));
+    if let Some(tag) = policy.tag {
+        let edit = Edit::Add(vec![community(tag)]);
+        mark.actions.push(Action::Communities(edit));
+    }
+    if policy.prepend > 0 && !internal {
+        mark.actions.push(Action::Prepend {
+            asn: None,
+            count: policy.prepend,
+        });
+    }
+    let sends = if policy.silent {
+        Verdict::Reject
+    } else {
+        Verdict::Accept
+    };
+    (
+        Policy::new("import", import, Verdict::Accept),
+        Policy::new("export", vec![mark], sends),
+    )
 }

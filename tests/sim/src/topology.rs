@@ -161,6 +161,40 @@ pub fn reflection(reflectors: usize, borders: usize, random: &mut Random) -> Pla
     plan
 }
 
+/// Gives ends of links policies at random. Whatever they are, there is one stable state: paths are preferred by their
+/// length, which grows with every hop, and policies only lengthen paths, refuse them, or decide between equal ones.
+pub fn vary(plan: &mut Plan, random: &mut Random) {
+    for link in &mut plan.links {
+        for policy in &mut link.policy {
+            let client = policy.client;
+            *policy = EndPolicy {
+                client,
+                silent: false,
+                ..any_policy(random)
+            };
+        }
+    }
+}
+
+/// A policy that leaves one stable state.
+pub fn any_policy(random: &mut Random) -> EndPolicy {
+    let tag = |random: &mut Random| {
+        let tag = u16::try_from(random.below(4)).expect("below 4");
+        random.one_in(6).then_some(tag)
+    };
+    EndPolicy {
+        silent: random.one_in(8),
+        refuse: tag(random),
+        tag: tag(random),
+        keep: random.one_in(20),
+        med: random
+            .one_in(2)
+            .then(|| u32::try_from(random.below(3)).expect("below 3")),
+        prepend: if random.one_in(5) { 2 } else { 0 },
+        ..EndPolicy::default()
+    }
+}
+
 fn ases(nodes: usize) -> Vec<NodePlan> {
     (0..nodes)
         .map(|node| NodePlan::new(100_000 + u32::try_from(node).expect("few nodes")))

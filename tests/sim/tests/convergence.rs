@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use causeway_sim::network::Network;
-use causeway_sim::plan::{EndPolicy, Plan};
+use causeway_sim::plan::Plan;
 use causeway_sim::random::Random;
 use causeway_sim::{check, full_tier, seed, topology};
 
@@ -44,6 +44,36 @@ fn a_fabric_with_equal_paths_agrees_with_the_model() {
         supers: 2,
     };
     at_rest(clos.plan(&mut Random::new(seed)), seed);
+}
+
+#[test]
+fn policies_decide_as_the_model_says() {
+    let first = seed(200);
+    for seed in first..first + 5 {
+        let mut random = Random::new(seed);
+        let mut plan = topology::random_graph(20, 25, &mut random);
+        topology::vary(&mut plan, &mut random);
+        for node in &mut plan.nodes {
+            node.always_compare_med = random.one_in(2);
+            node.maximum_paths = if random.one_in(2) { 4 } else { 1 };
+        }
+        at_rest(plan, seed);
+    }
+}
+
+#[test]
+fn med_decides_between_routers_of_one_neighbouring_as() {
+    let seed = seed(6);
+    let mut random = Random::new(seed);
+    let clos = topology::Clos {
+        pods: 3,
+        leaves: 3,
+        spines: 3,
+        supers: 2,
+    };
+    let mut plan = clos.plan(&mut random);
+    topology::vary(&mut plan, &mut random);
+    at_rest(plan, seed);
 }
 
 #[test]
@@ -88,12 +118,8 @@ fn disturb(network: &mut Network, random: &mut Random) {
             network.set_originates(node, !originates);
         }
         _ => {
-            // Preferring providers at random can have several stable states; silence cannot.
-            let silent = random.one_in(2);
-            let policy = EndPolicy {
-                silent,
-                ..EndPolicy::default()
-            };
+            // Preferring providers at random can have several stable states; these cannot.
+            let policy = topology::any_policy(random);
             network.set_policy(link, random.below(2), policy);
         }
     }

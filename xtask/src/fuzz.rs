@@ -1,14 +1,16 @@
 //! `cargo xtask fuzz`: coverage-guided fuzzing of the targets in `tests/fuzz`.
 //!
-//! It needs nightly and cargo-fuzz. The suites do not: `tests/codec` replays the corpus and mutates it on the pinned
-//! toolchain.
+//! cargo-fuzz is installed into the target directory when it is missing. The sanitizer's options count as unstable, but the
+//! pinned toolchain has all that is needed for them: `RUSTC_BOOTSTRAP` makes it take them, so that what is fuzzed is what
+//! ships. The suites need neither: `tests/codec` replays the corpus and mutates it.
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 
-use crate::workspace::{find_program, note, root, run as run_command};
+use crate::setup;
+use crate::workspace::{note, root, run as run_command, target_dir};
 
 /// Options of `cargo xtask fuzz`.
 #[derive(clap::Args)]
@@ -22,11 +24,7 @@ pub(crate) struct Args {
 
 /// Runs the targets one after the other, up to the first that finds something.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    if find_program("cargo-fuzz").is_none() {
-        bail!(
-            "cargo-fuzz is missing: `rustup toolchain install nightly && cargo install cargo-fuzz`"
-        );
-    }
+    let cargo_fuzz = setup::ensure_cargo_fuzz()?;
     let known = targets()?;
     for target in &args.targets {
         ensure!(
@@ -41,19 +39,22 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         &args.targets
     };
     for target in chosen {
+        let found = target_dir().join("fuzz/corpus").join(target);
+        std::fs::create_dir_all(&found)?;
         note(format!("fuzzing {target}, {} executions", args.runs));
         run_command(
-            Command::new("cargo")
-                .args(["+nightly", "fuzz", "run", "--fuzz-dir"])
+            Command::new(&cargo_fuzz)
+                .args(["run", "--fuzz-dir"])
                 .arg(directory())
                 .arg(target)
+                // What is found goes into the first directory; the corpus in the repository is only read.
+                .arg(&found)
+                .arg(directory().join("corpus").join(target))
                 .arg("--")
                 .arg(format!("-runs={}", args.runs))
                 .current_dir(root())
-                // `cargo xtask` sets these to the pinned toolchain.
-                .env_remove("RUSTUP_TOOLCHAIN")
-                .env_remove("CARGO")
-                .env_remove("RUSTC"),
+                .env("CARGO_TARGET_DIR", target_dir().join("fuzz"))
+                .env("RUSTC_BOOTSTRAP", "1"),
         )?;
     }
     Ok(ExitCode::SUCCESS)

@@ -17,6 +17,8 @@ use crate::workspace::{
 
 /// The linker whose default feature uses rustc 1.95's own LLVM.
 const BPF_LINKER: &str = "0.10.3";
+/// What builds and runs the fuzz targets.
+const CARGO_FUZZ: &str = "0.13.2";
 
 /// Options of `cargo xtask setup`.
 #[derive(clap::Args)]
@@ -224,38 +226,52 @@ fn ensure_rust_src() -> Result<()> {
 }
 
 fn ensure_bpf_linker() -> Result<PathBuf> {
-    if let Some(linker) = find_bpf_linker() {
-        return Ok(linker);
+    ensure_tool("bpf-linker", BPF_LINKER)
+}
+
+/// What `fuzz` needs.
+pub(crate) fn ensure_cargo_fuzz() -> Result<PathBuf> {
+    ensure_tool("cargo-fuzz", CARGO_FUZZ)
+}
+
+/// A program from crates.io in this version, installed into the target directory if it is nowhere.
+fn ensure_tool(name: &str, version: &str) -> Result<PathBuf> {
+    if let Some(tool) = find_tool(name, version) {
+        return Ok(tool);
     }
     let tools = tools_dir();
     note(format!(
-        "installing bpf-linker {BPF_LINKER} into {} (about a minute)",
+        "installing {name} {version} into {} (about a minute)",
         tools.display()
     ));
     run_command(
         cargo()
-            .args(["install", "bpf-linker", "--locked", "--quiet"])
-            .args(["--version", BPF_LINKER, "--root"])
+            .args(["install", name, "--locked", "--quiet"])
+            .args(["--version", version, "--root"])
             .arg(&tools)
             // Its own objects would lie beside ours for ever.
             .env_remove("CARGO_TARGET_DIR"),
     )?;
-    find_bpf_linker().with_context(|| format!("no bpf-linker in {}", tools.display()))
+    find_tool(name, version).with_context(|| format!("no {name} in {}", tools.display()))
 }
 
 fn find_bpf_linker() -> Option<PathBuf> {
+    find_tool("bpf-linker", BPF_LINKER)
+}
+
+fn find_tool(name: &str, version: &str) -> Option<PathBuf> {
     let cargo_home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     [
-        Some(tools_dir().join("bin/bpf-linker")),
-        cargo_home.map(|home| home.join("bin/bpf-linker")),
-        find_program("bpf-linker"),
+        Some(tools_dir().join("bin").join(name)),
+        cargo_home.map(|home| home.join("bin").join(name)),
+        find_program(name),
     ]
     .into_iter()
     .flatten()
     .filter(|file| is_executable(file))
     .find(|file| {
         output(Command::new(file).arg("--version"))
-            .is_ok_and(|text| text.split_whitespace().any(|word| word == BPF_LINKER))
+            .is_ok_and(|text| text.split_whitespace().any(|word| word == version))
     })
 }
 

@@ -30,6 +30,9 @@ pub(crate) struct Args {
     /// Pass this on to the tests: only those whose name contains it
     #[arg(long)]
     filter: Option<String>,
+    /// Let tests that keep documents or data write them anew instead of comparing
+    #[arg(long)]
+    bless: bool,
 }
 
 /// How much of each suite to run; tests read it from `CAUSEWAY_TIER`.
@@ -336,14 +339,14 @@ fn run_binary(suite: Suite, binary: &Binary, args: &Args) -> Result<Tally> {
         .cloned()
         .chain(suite.threads().map(|n| format!("--test-threads={n}")))
         .collect();
-    let (mut tally, failed) = run_once(suite, binary, args.tier, &words)?;
+    let (mut tally, failed) = run_once(suite, binary, args, &words)?;
     if suite.threads().is_none() || failed.len() > SECOND_CHANCES {
         return Ok(tally);
     }
     for test in failed {
         note(format!("{suite}: {test} once more, alone"));
         let words = ["--exact".to_owned(), test.clone()];
-        let (alone, _) = run_once(suite, binary, args.tier, &words)?;
+        let (alone, _) = run_once(suite, binary, args, &words)?;
         if alone == Tally::one(true) {
             note(format!(
                 "{suite}: flaky: {test} failed beside others and passed alone"
@@ -359,9 +362,10 @@ fn run_binary(suite: Suite, binary: &Binary, args: &Args) -> Result<Tally> {
 fn run_once(
     suite: Suite,
     binary: &Binary,
-    tier: Tier,
+    args: &Args,
     words: &[String],
 ) -> Result<(Tally, Vec<String>)> {
+    let tier = args.tier;
     let mut command = Command::new(&binary.file);
     command
         .current_dir(&binary.dir)
@@ -377,6 +381,9 @@ fn run_once(
         .args(words)
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
+    if args.bless {
+        command.env("CAUSEWAY_BLESS", "1");
+    }
     let mut child = command
         .spawn()
         .with_context(|| format!("cannot start {}", binary.file.display()))?;

@@ -1,8 +1,9 @@
 //! Sessions with real routers, in namespaces. `matrix.md` says which peer is tested with which feature.
 //!
 //! `lab`: the routers among themselves, so that a failure below is not the lab's. `sessions` and `features`: one
-//! scenario each for every peer. `operation`: what operators do and meet. `hostile`: a peer that breaks the rules, byte by byte. `load`: a peer that asks for too
-//! much. `refusals`: what the daemon says when it cannot start.
+//! scenario each for every peer. `operation`: what operators do and meet. `hostile`: a peer that breaks the rules, byte by
+//! byte. `load`: a peer that asks for too much. `recordings`: sessions are recorded and replayed. `refusals`: what the
+//! daemon says when it cannot start.
 
 mod features;
 mod hostile;
@@ -10,6 +11,7 @@ mod lab;
 mod load;
 mod operation;
 mod pair;
+mod recordings;
 mod refusals;
 mod sessions;
 
@@ -39,6 +41,7 @@ fn the_matrix_lists_every_scenario_and_peer() {
         sessions::SCENARIOS,
         features::SCENARIOS,
         operation::SCENARIOS,
+        recordings::SCENARIOS,
     ]
     .concat();
     assert_eq!(listed, run);

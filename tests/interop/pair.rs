@@ -32,6 +32,8 @@ pub(crate) struct Plan {
     pub(crate) instance: String,
     /// [`Config::more`] of ours.
     pub(crate) more: String,
+    /// More arguments of our daemon.
+    pub(crate) arguments: Vec<String>,
 }
 
 impl Plan {
@@ -65,6 +67,7 @@ impl Plan {
             them,
             instance: String::new(),
             more: String::new(),
+            arguments: Vec::new(),
         }
     }
 
@@ -150,6 +153,7 @@ impl Plan {
         let mut config = Config::speaker(self.us);
         config.instance = self.instance;
         config.more = self.more;
+        config.arguments = self.arguments;
         let us = Causeway::start(node, config)?;
         let them = Peer::start(implementation, their_node, self.them)?;
         Ok(Pair { us, them })

@@ -64,6 +64,8 @@ pub struct Config {
     pub instance: String,
     /// More objects, as YAML documents.
     pub more: String,
+    /// More arguments of the daemon.
+    pub arguments: Vec<String>,
 }
 
 impl Config {
@@ -75,6 +77,7 @@ impl Config {
             uplinks: Vec::new(),
             instance: String::new(),
             more: String::new(),
+            arguments: Vec::new(),
         }
     }
 
@@ -86,6 +89,7 @@ impl Config {
             uplinks: uplinks.into_iter().map(Into::into).collect(),
             instance: String::new(),
             more: String::new(),
+            arguments: Vec::new(),
         }
     }
 
@@ -271,7 +275,8 @@ impl Causeway {
             .arg("--config")
             .arg(directory)
             .args(["--node-name", node.name()])
-            .args(["--metrics", METRICS]);
+            .args(["--metrics", METRICS])
+            .args(&config.arguments);
         if config.uplinks.is_empty() {
             command.args(["--dataplane", "none"]);
         }

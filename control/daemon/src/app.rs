@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, bail};
 use causeway_api::view::Diagnostic;
+use causeway_bgp::time::Time;
 use causeway_config::Generation;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -12,7 +13,9 @@ use tokio::time::Instant;
 
 use crate::args::{Args, Dataplane};
 use crate::bgp::{self, Event, Forwarding, Handle, NoForwarding};
+use crate::lower::recorded::{self, Keys};
 use crate::lower::{self, Surroundings};
+use crate::record::{self, Recording};
 use crate::{api, fabric, host, reload};
 
 /// What the API shows beside the speaker.
@@ -24,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) speaker: Arc<Mutex<Option<Handle>>>,
     /// The dataplane, if there is one.
     pub(crate) fabric: Option<fabric::Handle>,
+    /// The recording, if one is written.
+    pub(crate) recording: Arc<Mutex<Option<Arc<record::Progress>>>>,
 }
 
 /// The configuration in force, and what was refused since.
@@ -87,6 +92,7 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
         channel: Some((sender, events)),
         router_id: None,
         parked: None,
+        keys: Keys::default(),
         inherited: dataplane.as_ref().is_some_and(|started| started.inherited),
         shared: Shared {
             node_name: node_name.into(),
@@ -100,6 +106,7 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
             })),
             speaker: Arc::default(),
             fabric: dataplane.as_ref().map(|started| started.handle.clone()),
+            recording: Arc::default(),
         },
     };
     app.apply(&generation).await?;
@@ -151,6 +158,8 @@ struct App<'a> {
     router_id: Option<core::net::Ipv4Addr>,
     /// The speaker of an instance that was removed.
     parked: Option<Handle>,
+    /// Keys that stand for others in a recording.
+    keys: Keys,
     shared: Shared,
 }
 
@@ -212,7 +221,16 @@ impl App<'_> {
     async fn apply_bgp(&mut self, generation: &Generation) -> Result<()> {
         let addresses = host::addresses();
         self.router_id = self.router_id.or_else(|| lower::router_id(&addresses));
+        let interfaces = generation
+            .instance
+            .iter()
+            .flat_map(|instance| instance.peers.iter().filter_map(|p| p.interface.clone()))
+            .filter_map(|name| Some((host::interface_index(&name).ok()?, name)))
+            .map(|(index, name)| (name, index))
+            .collect();
         let around = Surroundings {
+            hostname: host::name(),
+            interfaces,
             addresses,
             router_id: self.router_id,
             assume_reachable: self.args.dataplane == Dataplane::None,
@@ -230,8 +248,9 @@ impl App<'_> {
         let config = lower::speaker(instance, &around)?;
         config.validate()?;
         let port = instance.spec.local_port.unwrap_or(BGP_PORT);
+        let text = self.recorded(generation, &around, false)?;
         if let Some(speaker) = self.parked.clone().or_else(|| self.shared.speaker()) {
-            speaker.reconfigure(config, port).await?;
+            speaker.reconfigure(config, text, port).await?;
             self.parked = None;
             *lock(&self.shared.speaker) = Some(speaker);
             return Ok(());
@@ -242,23 +261,47 @@ impl App<'_> {
             None => Box::new(NoForwarding),
         };
         let seed = RandomState::new().hash_one(&*self.shared.node_name);
-        let speaker = bgp::start(config, port, seed, channel, forwarding)?;
+        let mut recording = None;
+        if let (Some(file), Some(text)) = (&self.args.record, text) {
+            let limit = self.args.record_limit << 20;
+            if text.len() as u64 > limit {
+                bail!("the configuration alone is larger than --record-limit; raise it");
+            }
+            let node_name = &self.shared.node_name;
+            let (mut new, progress) = Recording::create(file, limit, seed, node_name)?;
+            new.configure(Time::ZERO, &text);
+            recording = Some(new);
+            *lock(&self.shared.recording) = Some(progress);
+        }
+        let speaker = bgp::start(config, port, seed, channel, forwarding, recording)?;
         *lock(&self.shared.speaker) = Some(speaker);
         Ok(())
+    }
+
+    /// The text of a configuration, if what happens is recorded.
+    fn recorded(
+        &mut self,
+        generation: &Generation,
+        around: &Surroundings,
+        parked: bool,
+    ) -> Result<Option<String>> {
+        if self.args.record.is_none() {
+            return Ok(None);
+        }
+        let node_name = &self.shared.node_name;
+        recorded::write((generation, parked), node_name, around, &mut self.keys).map(Some)
     }
 
     /// The node has no instance any more: ends all sessions with Cease, Peer De-configured (RFC 4486), listens no longer and
     /// withdraws what was learned from the forwarding tables. The speaker waits for another instance.
     async fn park(&mut self, around: &Surroundings) -> Result<()> {
-        let in_force = lock(&self.shared.config).in_force.instance.clone();
-        let (Some(mut instance), Some(speaker)) = (in_force, self.shared.speaker()) else {
+        let in_force = lock(&self.shared.config).in_force.clone();
+        let (Some(instance), Some(speaker)) = (&in_force.instance, self.shared.speaker()) else {
             return Ok(());
         };
-        instance.peers.clear();
-        instance.dynamic.clear();
-        instance.originated.clear();
-        let config = lower::speaker(&instance, around)?;
-        speaker.reconfigure(config, NOWHERE).await?;
+        let config = lower::parked(instance, around)?;
+        let text = self.recorded(&in_force, around, true)?;
+        speaker.reconfigure(config, text, NOWHERE).await?;
         *lock(&self.shared.speaker) = None;
         self.parked = Some(speaker);
         tracing::info!("no BGP instance is configured any more; all sessions end");
@@ -297,14 +340,14 @@ const BGP_PORT: u16 = 179;
 const NOWHERE: u16 = 0;
 
 /// Signals that mean something here.
-struct Signals {
+pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
 }
 
 impl Signals {
-    fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let listen = |kind| signal(kind).context("cannot handle signals");
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
@@ -313,7 +356,7 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> Wish {
+    pub(crate) async fn next(&mut self) -> Wish {
         tokio::select! {
             _ = self.terminate.recv() => Wish::Stop("SIGTERM"),
             _ = self.interrupt.recv() => Wish::Stop("SIGINT"),
@@ -323,7 +366,7 @@ impl Signals {
 }
 
 /// What a signal asks for.
-enum Wish {
+pub(crate) enum Wish {
     Stop(&'static str),
     Reload,
 }

@@ -39,6 +39,32 @@ pub(crate) struct Args {
     /// How log lines are written.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
+
+    /// Write down everything that happens to the BGP speaker, to be replayed. Holds the configuration and all routes, but
+    /// no keys.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) record: Option<PathBuf>,
+
+    /// Size at which the recording ends.
+    #[arg(long, value_name = "MIB", default_value_t = 64, requires = "record",
+        value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    pub(crate) record_limit: u64,
+
+    /// Do again what a recording holds, say whether the speaker does the same, and end. Speaks to nobody.
+    #[arg(long, value_name = "FILE", conflicts_with = "record")]
+    pub(crate) replay: Option<PathBuf>,
+
+    /// Stop the replay after so many seconds of the recording.
+    #[arg(long, value_name = "SECONDS", requires = "replay")]
+    pub(crate) replay_until: Option<f64>,
+
+    /// Print what the speaker does in the replay, one line each, with its time in nanoseconds.
+    #[arg(long, requires = "replay")]
+    pub(crate) replay_outputs: bool,
+
+    /// After the replay answer `causeway bgp …` on the API socket about the state at its end, until a signal.
+    #[arg(long, requires = "replay")]
+    pub(crate) replay_serve: bool,
 }
 
 /// What forwards packets.

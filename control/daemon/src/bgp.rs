@@ -26,16 +26,17 @@ use causeway_bgp::rib::{NextHopInterest, NextHopKey};
 use causeway_bgp::speaker::{Command, Input, Output, Speaker, SpeakerEvent, inbound_conn};
 use causeway_bgp::time::Time;
 use causeway_bgp::types::{ConnId, PeerId};
-use causeway_bgp::wire::{Decoded, MessageError};
+use causeway_bgp::wire::{Decoded, Decoder, MessageError};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::record::Recording;
 use crate::{host, limits};
 use connection::Connection;
 use listener::Listeners;
-use log::EventLog;
+pub(crate) use log::EventLog;
 
 /// Something that happened, for the speaker task.
 #[derive(Debug)]
@@ -51,6 +52,8 @@ pub(crate) enum Event {
         conn: ConnId,
         messages: Vec<Decoded>,
         error: Option<MessageError>,
+        /// What they were decoded from, if that is recorded; with an error all that had come.
+        bytes: Vec<u8>,
         /// Lets the reader go on once it is dropped.
         permit: OwnedSemaphorePermit,
     },
@@ -130,15 +133,24 @@ impl Handle {
         answered.await.context("the speaker has ended")
     }
 
-    /// Replaces the configuration.
+    /// Replaces the configuration; `recorded` is its text for a recording.
     ///
     /// # Errors
     ///
     /// If the listening port can't be opened; the old configuration stays in force.
-    pub(crate) async fn reconfigure(&self, config: SpeakerConfig, port: u16) -> Result<()> {
+    pub(crate) async fn reconfigure(
+        &self,
+        config: SpeakerConfig,
+        recorded: Option<String>,
+        port: u16,
+    ) -> Result<()> {
         self.ask(move |task| {
             task.listeners.open(port)?;
-            task.input(Input::Reconfigure(Box::new(config)));
+            let now = task.now();
+            if let (Some(recording), Some(text)) = (&mut task.recording, recorded) {
+                recording.configure(now, &text);
+            }
+            task.input_at(now, Input::Reconfigure(Box::new(config)));
             Ok(())
         })
         .await?
@@ -178,6 +190,9 @@ pub(crate) struct SpeakerTask {
     /// Route selection resumed after a restart, and its outcome is still on its way to the forwarding tables.
     settling: bool,
     stopping: bool,
+    recording: Option<Recording>,
+    /// A replay has ended here: time stands still, and nothing happens any more.
+    ended: Option<Time>,
 }
 
 /// The sender of events, and what receives them, made before the task because others need the sender first.
@@ -196,6 +211,7 @@ pub(crate) fn start(
     seed: u64,
     (sender, events): (mpsc::Sender<Event>, mpsc::Receiver<Event>),
     forwarding: Box<dyn Forwarding>,
+    recording: Option<Recording>,
 ) -> Result<Handle> {
     let epoch = Instant::now();
     let speaker = Speaker::new(Time::ZERO, config, seed)?;
@@ -218,9 +234,42 @@ pub(crate) fn start(
         programmed: 0,
         settling: false,
         stopping: false,
+        recording,
+        ended: None,
     };
     tokio::spawn(task.run());
     Ok(Handle { questions: ask })
+}
+
+/// Answers questions about a speaker as a replay left it, with the names of its peers.
+pub(crate) fn show(speaker: Speaker, now: Time, log: EventLog) -> Handle {
+    let (sender, events) = self::events();
+    let (ask, questions) = mpsc::channel(limits::SPEAKER_QUESTIONS);
+    let mut task = SpeakerTask {
+        speaker,
+        epoch: Instant::now(),
+        events,
+        listeners: Listeners::new(sender.clone()),
+        sender,
+        questions,
+        connections: HashMap::new(),
+        lingering: JoinSet::new(),
+        forwarding: Box::new(NoForwarding),
+        log,
+        accepted: 0,
+        desired: 0,
+        programmed: 0,
+        settling: false,
+        stopping: false,
+        recording: None,
+        ended: Some(now),
+    };
+    tokio::spawn(async move {
+        while let Some(question) = task.questions.recv().await {
+            question(&mut task);
+        }
+    });
+    Handle { questions: ask }
 }
 
 impl SpeakerTask {
@@ -231,7 +280,15 @@ impl SpeakerTask {
 
     /// The speaker's time.
     pub(crate) fn now(&self) -> Time {
-        Time::from_duration(self.epoch.elapsed())
+        match self.ended {
+            Some(at) => at,
+            None => Time::from_duration(self.epoch.elapsed()),
+        }
+    }
+
+    /// Whether this is the end of a replay, where nothing happens any more.
+    pub(crate) const fn is_ended(&self) -> bool {
+        self.ended.is_some()
     }
 
     /// A command of an operator.
@@ -252,6 +309,7 @@ impl SpeakerTask {
     async fn run(mut self) {
         let mut batch = Vec::new();
         self.hand_on();
+        self.hand_recording_over();
         let mut alarm = pin!(tokio::time::sleep_until(self.deadline()));
         loop {
             if self.stopping && !self.speaker.has_work() {
@@ -272,9 +330,17 @@ impl SpeakerTask {
             self.take_in(&mut batch).await;
             let now = self.now();
             if self.speaker.poll_timeout().is_some_and(|at| at <= now) {
+                if let Some(recording) = &mut self.recording {
+                    recording.timeout(now);
+                }
                 self.speaker.handle_timeout(now);
             }
             self.hand_on();
+            self.hand_recording_over();
+        }
+        let now = self.now();
+        if let Some(recording) = self.recording.take() {
+            recording.finish(now);
         }
         self.questions.close();
         let all_sent = async { while self.lingering.join_next().await.is_some() {} };
@@ -328,8 +394,21 @@ impl SpeakerTask {
     }
 
     fn input(&mut self, input: Input) {
-        let now = self.now();
+        self.input_at(self.now(), input);
+    }
+
+    fn input_at(&mut self, now: Time, input: Input) {
+        if let Some(recording) = &mut self.recording {
+            recording.input(now, &input);
+        }
         self.speaker.handle(now, input);
+    }
+
+    fn hand_recording_over(&mut self) {
+        let now = self.now();
+        if let Some(recording) = &mut self.recording {
+            recording.hand_over(now);
+        }
     }
 
     fn event(&mut self, event: Event) {
@@ -345,14 +424,21 @@ impl SpeakerTask {
                 conn,
                 messages,
                 error,
+                bytes,
                 permit,
             } => {
                 if self.connections.contains_key(&conn) {
-                    self.input(Input::Received {
+                    let now = self.now();
+                    if let Some(recording) = &mut self.recording {
+                        let what = (messages.len(), error.is_some());
+                        recording.received(now, conn, what, &bytes);
+                    }
+                    let input = Input::Received {
                         conn,
                         messages,
                         error,
-                    });
+                    };
+                    self.input_at(now, input);
                 }
                 drop(permit);
             }
@@ -415,7 +501,11 @@ impl SpeakerTask {
         let started = Instant::now();
         let mut now = self.now();
         while self.forwarding.ready() {
-            let Some(output) = self.speaker.poll_output(now) else {
+            let output = self.speaker.poll_output(now);
+            if let Some(recording) = &mut self.recording {
+                recording.polled(now, output.as_ref());
+            }
+            let Some(output) = output else {
                 if core::mem::take(&mut self.settling) {
                     self.forwarding.settled();
                 }
@@ -450,8 +540,10 @@ impl SpeakerTask {
                 ..
             } => {
                 let sender = self.sender.clone();
+                let recorded = self.recording.as_ref().is_some_and(Recording::is_running);
+                let decoder = Decoder::new(&open, decoder);
                 if let Some(connection) = self.connections.get_mut(&conn)
-                    && let Err(error) = connection.start(conn, &open, decoder, &options, sender)
+                    && let Err(error) = connection.start(conn, decoder, &options, sender, recorded)
                 {
                     self.connections.remove(&conn);
                     let reason = error.to_string().into();

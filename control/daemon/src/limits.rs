@@ -50,5 +50,7 @@ pub(crate) const FABRIC_BATCH_OPS: usize = 4096;
 pub(crate) const FABRIC_RETRY: Duration = Duration::from_secs(1);
 /// Pause of the speaker while the fabric is busy.
 pub(crate) const FABRIC_BUSY: Duration = Duration::from_millis(1);
+/// Bytes of a recording that wait to be written; with more it ends.
+pub(crate) const RECORDING_QUEUE_BYTES: usize = 32 << 20;
 /// Pause between two log lines on malformed UPDATEs of one peer.
 pub(crate) const MALFORMED_LOG_PAUSE: Duration = Duration::from_secs(1);

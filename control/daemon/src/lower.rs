@@ -1,9 +1,11 @@
 //! From the checked configuration to what the speaker takes.
 
 mod policy;
+pub(crate) mod recorded;
 
 use core::net::{IpAddr, Ipv4Addr};
 use core::time::Duration;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -21,14 +23,16 @@ use causeway_bgp::types::{Asn, Prefix, RouterId};
 use causeway_bgp::wire::ClusterId;
 use causeway_config::{Instance, PeerAs, Template};
 
-use crate::host;
-
 /// TTL of iBGP sessions, which may run over any number of hops (RFC 4271 names none; the usual default of hosts).
 const INTERNAL_HOPS: u8 = 64;
 
 /// Facts of this host that a configuration may leave open.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Surroundings {
+    /// Its name, for the capability.
+    pub(crate) hostname: Option<String>,
+    /// Indices of the interfaces that peers are reached by.
+    pub(crate) interfaces: BTreeMap<String, u32>,
     /// Own addresses.
     pub(crate) addresses: Vec<IpAddr>,
     /// The router id for a configuration that sets none, chosen when the speaker started: an identifier stays the same as
@@ -90,7 +94,7 @@ pub(crate) fn speaker(instance: &Instance, around: &Surroundings) -> Result<Spea
     rib.assume_reachable = around.assume_reachable;
 
     let mut config = SpeakerConfig::new(rib);
-    config.hostname = host::name().map(Into::into);
+    config.hostname = around.hostname.as_deref().map(Into::into);
     config.own_addresses.clone_from(&around.addresses);
     config.restarting = around.restarting;
     config.originated = instance
@@ -110,7 +114,7 @@ pub(crate) fn speaker(instance: &Instance, around: &Surroundings) -> Result<Spea
             .unwrap_or(lowered.port);
         lowered.passive = peer.template.spec.transport.passive;
         lowered.scope = match &peer.interface {
-            Some(name) => Some(host::interface_index(name).with_context(|| {
+            Some(name) => Some(*around.interfaces.get(name).with_context(|| {
                 format!(
                     "peer {}: no interface {name}; correct `interface` or create it",
                     peer.name
@@ -133,6 +137,19 @@ pub(crate) fn speaker(instance: &Instance, around: &Surroundings) -> Result<Spea
         });
     }
     Ok(config)
+}
+
+/// The configuration of a speaker whose instance was removed: itself, with nobody to speak to.
+///
+/// # Errors
+///
+/// As [`speaker`].
+pub(crate) fn parked(instance: &Instance, around: &Surroundings) -> Result<SpeakerConfig> {
+    let mut instance = instance.clone();
+    instance.peers.clear();
+    instance.dynamic.clear();
+    instance.originated.clear();
+    speaker(&instance, around)
 }
 
 /// The highest address that isn't a loopback or link-local one, as other speakers choose it.
@@ -334,7 +351,11 @@ spec:
         for peer in &mut instance.peers {
             peer.interface = peer.interface.as_ref().map(|_| "lo".to_owned());
         }
-        let config = speaker(instance, &Surroundings::default()).unwrap();
+        let around = Surroundings {
+            interfaces: [("lo".to_owned(), 1)].into(),
+            ..Surroundings::default()
+        };
+        let config = speaker(instance, &around).unwrap();
         config.validate().unwrap();
         config
     }

@@ -5,7 +5,8 @@
 //! 3. [`bgp`] is the speaker task: sockets in, sockets and forwarding tables out.
 //! 4. [`fabric`] is the thread that knows the network and owns the maps.
 //! 5. [`api`] answers the command line over a unix socket.
-//! 6. [`limits`] holds every limit.
+//! 6. [`record`] writes down what happens to the speaker, [`replay`] does it again.
+//! 7. [`limits`] holds every limit.
 
 mod api;
 mod app;
@@ -15,7 +16,9 @@ mod fabric;
 mod host;
 mod limits;
 mod lower;
+mod record;
 mod reload;
+mod replay;
 mod socket;
 
 use std::process::ExitCode;
@@ -31,11 +34,16 @@ fn main() -> ExitCode {
         .max_blocking_threads(1)
         .build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(app::run(&args)),
+        Ok(runtime) => runtime.block_on(async {
+            match &args.replay {
+                Some(file) => replay::run(file, &args).await,
+                None => app::run(&args).await.map(|()| ExitCode::SUCCESS),
+            }
+        }),
         Err(error) => Err(anyhow::Error::new(error).context("cannot start the runtime")),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("causewayd: {error:#}");
             ExitCode::FAILURE

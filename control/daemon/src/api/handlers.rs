@@ -466,6 +466,13 @@ pub(super) async fn act(
     };
     let done = format!("{action} {name}");
     ask(&shared, move |task| {
+        if task.is_ended() {
+            return Err(failed(
+                StatusCode::CONFLICT,
+                "this is the end of a replay; nothing happens any more",
+                "ask what is, or replay up to another time with --replay-until",
+            ));
+        }
         let peer = find(task, &name)?;
         let refresh = |wanted: bool, command: fn(PeerId, Family) -> Command| {
             let families = if wanted { &Family::ALL[..] } else { &[] };

@@ -1,6 +1,7 @@
 //! Metrics in the text format of Prometheus.
 
 use core::fmt::Write as _;
+use std::sync::atomic::Ordering;
 
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
@@ -34,6 +35,22 @@ pub(super) async fn metrics(State(shared): State<Shared>) -> Response {
             "Mistakes that keep the newest files from being in force.",
         );
         text.sample("causeway_config_errors", &[], config.errors.len() as u64);
+    }
+    if let Some(recording) = &*lock(&shared.recording) {
+        text.family(
+            "causeway_bgp_recording_active",
+            "gauge",
+            "1 while what happens to the speaker is recorded, 0 once a limit or an error ended that.",
+        );
+        let active = !recording.stopped.load(Ordering::Relaxed);
+        text.sample("causeway_bgp_recording_active", &[], active.into());
+        text.family(
+            "causeway_bgp_recording_bytes_total",
+            "counter",
+            "Bytes recorded.",
+        );
+        let bytes = recording.bytes.load(Ordering::Relaxed);
+        text.sample("causeway_bgp_recording_bytes_total", &[], bytes);
     }
     if let Some(speaker) = shared.speaker() {
         let written = speaker.ask(move |task| {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::{Buf as _, Bytes, BytesMut};
 use causeway_bgp::config::{Md5Key, TransportOptions};
 use causeway_bgp::types::ConnId;
-use causeway_bgp::wire::{Decoder, DecoderConfig, Open};
+use causeway_bgp::wire::Decoder;
 use tokio::io::Interest;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
@@ -75,7 +75,7 @@ impl Connection {
         }
     }
 
-    /// Sets the options of the peer and begins to read.
+    /// Sets the options of the peer and begins to read; `recorded`: what was read is handed over beside what it decodes to.
     ///
     /// # Errors
     ///
@@ -83,17 +83,17 @@ impl Connection {
     pub(super) fn start(
         &mut self,
         conn: ConnId,
-        open: &Open,
-        decoder: DecoderConfig,
+        decoder: Decoder,
         options: &TransportOptions,
         events: mpsc::Sender<Event>,
+        recorded: bool,
     ) -> io::Result<()> {
         let Some(stream) = &self.stream else {
             return Ok(());
         };
         let v4 = stream.peer_addr()?.is_ipv4();
         socket::apply(stream.as_raw_fd(), v4, options)?;
-        let reader = read(conn, stream.clone(), Decoder::new(open, decoder), events);
+        let reader = read(conn, stream.clone(), decoder, events, recorded);
         self.task = Some(tokio::spawn(reader).abort_handle());
         Ok(())
     }
@@ -197,6 +197,7 @@ async fn read(
     stream: Arc<TcpStream>,
     mut decoder: Decoder,
     events: mpsc::Sender<Event>,
+    recorded: bool,
 ) {
     let turns = Arc::new(Semaphore::new(limits::BATCHES_PER_CONNECTION));
     let mut buffer = BytesMut::new();
@@ -211,6 +212,11 @@ async fn read(
             return;
         }
         loop {
+            let mut bytes = if recorded {
+                buffer.to_vec()
+            } else {
+                Vec::new()
+            };
             let (messages, end) = decode(&mut decoder, &mut buffer);
             let (more, error) = match end {
                 End::Empty => (false, None),
@@ -218,6 +224,9 @@ async fn read(
                 End::Error(error) => (false, Some(error)),
             };
             let last = error.is_some();
+            if !last {
+                bytes.truncate(bytes.len().saturating_sub(buffer.len()));
+            }
             if !messages.is_empty() || last {
                 let Ok(permit) = turns.clone().acquire_owned().await else {
                     return;
@@ -226,6 +235,7 @@ async fn read(
                     conn,
                     messages,
                     error,
+                    bytes,
                     permit,
                 };
                 if events.send(event).await.is_err() || last {

@@ -11,7 +11,7 @@ use crate::limits;
 
 /// Writes events, and keeps the names of peers.
 #[derive(Debug, Default)]
-pub(super) struct EventLog {
+pub(crate) struct EventLog {
     names: HashMap<PeerId, Arc<str>>,
     malformed: HashMap<PeerId, Malformed>,
 }
@@ -28,6 +28,13 @@ impl EventLog {
     pub(super) fn name(&self, peer: PeerId) -> String {
         let known = self.names.get(&peer);
         known.map_or_else(|| format!("peer-{}", peer.0), |name| name.to_string())
+    }
+
+    /// Remembers a name that an event tells.
+    pub(crate) fn learn(&mut self, event: &SpeakerEvent) {
+        if let SpeakerEvent::PeerAdded { peer, name } = event {
+            self.names.insert(*peer, name.clone());
+        }
     }
 
     /// Writes one line at most.

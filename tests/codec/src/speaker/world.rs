@@ -320,6 +320,7 @@ impl World {
                 ipv4: Some(OUR_ADDRESS),
                 ipv6: "fd00::64".parse().ok(),
                 link_local: "fe80::64".parse().ok(),
+                subnets: Arc::default(),
             }),
         }
     }

@@ -1,10 +1,11 @@
 //! Sessions with real routers, in namespaces. `matrix.md` says which peer is tested with which feature.
 //!
 //! `lab`: the routers among themselves, so that a failure below is not the lab's. `sessions` and `features`: one
-//! scenario each for every peer. `operation`: what operators do and meet. `hostile`: a peer that breaks the rules, byte by
-//! byte. `load`: a peer that asks for too much. `recordings`: sessions are recorded and replayed. `refusals`: what the
-//! daemon says when it cannot start.
+//! scenario each for every peer. `operation`: what operators do and meet. `confederation`: a member AS between two other
+//! parties. `hostile`: a peer that breaks the rules, byte by byte. `load`: a peer that asks for too much. `recordings`:
+//! sessions are recorded and replayed. `refusals`: what the daemon says when it cannot start.
 
+mod confederation;
 mod features;
 mod hostile;
 mod lab;

@@ -187,7 +187,8 @@ fn config(node: &Node, router: &Router) -> String {
     );
     // As a mere helper it advertises the capability too, and its peers then keep the routes of a killed bgpd.
     text.push_str(if router.neighbors.iter().any(|n| n.graceful_restart) {
-        " bgp graceful-restart\n bgp graceful-restart preserve-fw-state\n"
+        // Once started it selects no route before each peer's End-of-RIB; if it has missed one, six minutes later.
+        " bgp graceful-restart\n bgp graceful-restart preserve-fw-state\n bgp graceful-restart select-defer-time 5\n"
     } else {
         " bgp graceful-restart-disable\n"
     });

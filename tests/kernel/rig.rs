@@ -10,7 +10,9 @@ use aya::maps::lpm_trie::Key;
 use aya::maps::of_maps::ArrayOfMaps;
 use aya::maps::xdp::DevMap;
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray};
-use aya::programs::{SchedClassifier, TestRun, TestRunOptions, TestRunResult, Xdp};
+use aya::programs::{
+    SchedClassifier, TcAttachType, TestRun, TestRunOptions, TestRunResult, Xdp, xdp::XdpMode,
+};
 use bytemuck::{NoUninit, bytes_of};
 use causeway_maps::catalogue::OCTETS;
 use causeway_maps::{Config, Flat4Block, Flat4Root, Group, Hook, NextHop, Port, Reason, VlanKey};
@@ -50,12 +52,18 @@ pub(crate) struct Outcome {
 }
 
 impl Rig {
-    /// Loads the object.
+    /// Loads the object in a network namespace with the interfaces of [`crate::world`].
+    pub(crate) fn new() -> Self {
+        make_interfaces();
+        Self::here(TX_PORTS)
+    }
+
+    /// Loads the object in the network namespace of this thread, with these redirect targets.
     ///
     /// # Panics
     ///
     /// With one sentence on how to go on when we are not root or there is no object.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn here(redirect_targets: &[u32]) -> Self {
         assert!(
             nix::unistd::geteuid().is_root(),
             "kernel tests load eBPF programs and need root: run `cargo xtask test kernel` as root"
@@ -67,7 +75,6 @@ impl Rig {
                 path.display()
             )
         });
-        make_interfaces();
         let mut ebpf = Ebpf::load(&object).expect("the object's maps can be made");
         for name in ["causeway_tc_uplink", "causeway_tc_pod"] {
             let program: &mut SchedClassifier = ebpf
@@ -91,7 +98,7 @@ impl Rig {
                 .unwrap_or_else(|| panic!("the object has map {name}"))
         };
         let mut tx_ports = DevMap::try_from(take("tx_ports")).expect("tx_ports is a device map");
-        for &ifindex in TX_PORTS {
+        for &ifindex in redirect_targets {
             tx_ports
                 .set(ifindex, ifindex, None, 0)
                 .expect("the interface exists");
@@ -125,6 +132,40 @@ impl Rig {
             installed: None,
             map_ids,
         }
+    }
+
+    /// Attaches a TC program to an interface, until this is dropped.
+    pub(crate) fn attach_tc(&mut self, hook: Hook, interface: &str) {
+        let program: &mut SchedClassifier = self
+            .ebpf
+            .program_mut(&format!("causeway_{}", hook.name()))
+            .and_then(|program| program.try_into().ok())
+            .expect("it was loaded");
+        program
+            .attach(interface, TcAttachType::Ingress)
+            .expect("the interface takes a program");
+    }
+
+    /// Attaches XDP to an interface, until this is dropped.
+    pub(crate) fn attach_xdp(&mut self, interface: &str) {
+        let program: &mut Xdp = self
+            .ebpf
+            .program_mut("causeway_xdp")
+            .and_then(|program| program.try_into().ok())
+            .expect("it was loaded");
+        program
+            .attach(interface, XdpMode::Driver)
+            .expect("the interface takes a program");
+    }
+
+    /// Counters that are not 0, by hook and reason, for a message.
+    pub(crate) fn named_counters(&self) -> Vec<(Hook, Reason, u64)> {
+        Hook::ALL
+            .iter()
+            .flat_map(|&hook| Reason::ALL.iter().map(move |&reason| (hook, reason)))
+            .map(|(hook, reason)| (hook, reason, self.counted(hook, reason)[0]))
+            .filter(|(.., packets)| *packets > 0)
+            .collect()
     }
 
     /// Makes the maps hold `world` and nothing else.

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `bgp` | `causewayd --dataplane none` between route generators and a monitor | BIRD 2 |
 //! | `micro` | the stages of the speaker core, one by one | plain programs |
+//! | `packet` | the eBPF programs, packet by packet | plain programs |
 //!
 //! Every result is one [`report::Row`]; `goals.toml` says which ratios are promised. Start it as
 //! `cargo xtask bench SUITE`, which builds what is measured first.
@@ -11,6 +12,7 @@
 mod bgp;
 mod goals;
 mod micro;
+mod packet;
 mod report;
 mod stats;
 
@@ -54,6 +56,8 @@ enum Suite {
     Bgp(bgp::Args),
     /// The stages of the speaker core in one process, against plain programs.
     Micro,
+    /// The eBPF programs, packet by packet, against plain ones (needs root).
+    Packet(packet::Args),
 }
 
 fn main() -> ExitCode {
@@ -71,11 +75,13 @@ fn run(args: &Args) -> Result<ExitCode> {
     let name = match &args.suite {
         Suite::Bgp(_) => "bgp",
         Suite::Micro => "micro",
+        Suite::Packet(_) => "packet",
     };
     let mut report = Report::new(name, args.output, &args.commit, goals.suite(name));
     match &args.suite {
         Suite::Bgp(suite) => bgp::run(suite, args.quick, &mut report)?,
         Suite::Micro => micro::run(args.quick, &mut report)?,
+        Suite::Packet(suite) => packet::run(suite, args.quick, &mut report)?,
     }
     report.write(&args.results)?;
     let met = report.print_summary();

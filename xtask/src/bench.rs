@@ -8,6 +8,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
+use crate::build_ebpf;
 use crate::workspace::{cargo, need_root, note, output, root, run as run_command, target_dir};
 
 /// Options of `cargo xtask bench`.
@@ -37,6 +38,8 @@ enum Suite {
     Bgp,
     /// The stages of the speaker core in one process, against plain programs
     Micro,
+    /// The eBPF programs, packet by packet, against plain ones and the kernel
+    Packet,
 }
 
 /// How results are printed.
@@ -62,6 +65,16 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
             ]);
         }
         Suite::Micro => suite.push("micro".into()),
+        Suite::Packet => {
+            need_root("the packet suite, which loads programs and makes network namespaces,")?;
+            suite.extend([
+                "packet".into(),
+                "--object".into(),
+                build_ebpf::build()?.into(),
+                "--bench-object".into(),
+                build_ebpf::build_bench()?.into(),
+            ]);
+        }
     }
     note("building release binaries");
     run_command(

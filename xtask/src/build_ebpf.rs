@@ -33,12 +33,27 @@ pub(crate) fn run() -> Result<ExitCode> {
 
 /// Builds the object, unless it is up to date, and returns its path.
 pub(crate) fn build() -> Result<PathBuf> {
-    let linker = ensure_ebpf_tools()?;
     note("building the eBPF programs");
+    let built = compile("causeway-ebpf", "causeway")?;
+    let bytes = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
+    verify(&bytes).with_context(|| format!("{} is not what it should be", built.display()))?;
+    let object = object();
+    install(&bytes, &object).with_context(|| format!("cannot write {}", object.display()))?;
+    Ok(object)
+}
+
+/// Builds the programs of the packet bench and returns the object's path.
+pub(crate) fn build_bench() -> Result<PathBuf> {
+    note("building the eBPF programs of the bench");
+    compile("causeway-bench-ebpf", "bench")
+}
+
+fn compile(package: &str, binary: &str) -> Result<PathBuf> {
+    let linker = ensure_ebpf_tools()?;
     run_command(
         cargo()
-            .args(["build", "--quiet", "--package", "causeway-ebpf"])
-            .args(["--bin", "causeway", "--features", "object"])
+            .args(["build", "--quiet", "--package", package])
+            .args(["--bin", binary, "--features", "object"])
             .args(["--profile", PROFILE, "--target", TARGET])
             .args(["-Z", "build-std=core"])
             // `build-std` is unstable, and this toolchain is pinned.
@@ -49,12 +64,7 @@ pub(crate) fn build() -> Result<PathBuf> {
             .env_remove("RUSTFLAGS"),
     )
     .context("the eBPF programs do not build; `cargo xtask setup` installs what that takes")?;
-    let built = target_dir().join(TARGET).join(PROFILE).join("causeway");
-    let bytes = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
-    verify(&bytes).with_context(|| format!("{} is not what it should be", built.display()))?;
-    let object = object();
-    install(&bytes, &object).with_context(|| format!("cannot write {}", object.display()))?;
-    Ok(object)
+    Ok(target_dir().join(TARGET).join(PROFILE).join(binary))
 }
 
 /// Where the object is.

@@ -7,7 +7,9 @@ use anyhow::{Context, Result, ensure};
 use causeway_bgp::fib::{FibDelta, FibNextHop, NextHopSetId};
 use causeway_bgp::types::{Prefix, Prefix4, Prefix6};
 use causeway_datapath::Datapath;
-use causeway_net::{Adjacency, MacAddr, NetDelta, Port, PortRole, Resolution, Unusable};
+use causeway_net::{
+    Adjacency, Delivery, LinkKind, MacAddr, NetDelta, Port, PortRole, Resolution, Unusable,
+};
 use causeway_plan::{Capacities, Difference, Interest, Key, Op, Planner};
 
 use crate::{ifindex, on_a_host, options};
@@ -116,6 +118,7 @@ fn want(planner: &mut Planner, routes: u32) -> Result<()> {
         name: "up0".into(),
         mac: MacAddr([2; 6]),
         role: PortRole::Uplink,
+        kind: LinkKind::Plain,
     };
     planner.apply_net(NetDelta {
         ports: vec![(ifindex("up0")?, Some(uplink))],
@@ -130,6 +133,9 @@ fn want(planner: &mut Planner, routes: u32) -> Result<()> {
                 src_mac: MacAddr([2; 6]),
                 dst_mac: MacAddr([n; 6]),
                 mtu: 1500,
+                tx_ifindex: ifindex("up0")?,
+                vlan: 0,
+                delivery: Delivery::Wire,
             };
             planner.apply_net(told(n, Resolution::Resolved(adjacency)));
         }

@@ -34,8 +34,10 @@ pub struct PortRule {
 pub enum PortRole {
     /// Towards the fabric.
     Uplink,
-    /// Towards pods and hosts.
+    /// Towards hosts.
     Access,
+    /// The host's side of a pod's interface.
+    Pod,
 }
 
 /// An interface name, or all names that begin alike: `eth0`, `veth*`.

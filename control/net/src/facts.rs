@@ -31,6 +31,28 @@ pub struct Link {
     pub carrier: bool,
     /// `IFF_LOOPBACK`.
     pub loopback: bool,
+    /// What it is made of, as far as it matters here.
+    pub kind: LinkKind,
+}
+
+/// Kinds of links that forwarding treats apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LinkKind {
+    /// Frames are sent and received as they are.
+    #[default]
+    Plain,
+    /// An 802.1Q device: XDP sees its frames on the parent, tagged.
+    Vlan {
+        /// Interface that carries it, in the same network namespace.
+        parent: u32,
+        /// VLAN id, 1–4094.
+        vid: u16,
+    },
+    /// One end of a pair.
+    Veth {
+        /// The other end is in another network namespace, so that a packet can be handed over to it (`bpf_redirect_peer`).
+        peer_elsewhere: bool,
+    },
 }
 
 impl Link {

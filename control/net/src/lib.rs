@@ -22,6 +22,6 @@ mod network;
 pub mod resolve;
 
 pub use config::{Limits, NamePattern, NetworkConfig, PortRole, PortRule};
-pub use facts::{Address, Fact, Link, MacAddr, Neighbour, NeighbourState, Subnet};
+pub use facts::{Address, Fact, Link, LinkKind, MacAddr, Neighbour, NeighbourState, Subnet};
 pub use network::{Local, NetDelta, Network, NextHopFact, Overflow, Port, Probe};
-pub use resolve::{Adjacency, NextHopKey, Resolution, Unusable};
+pub use resolve::{Adjacency, Delivery, NextHopKey, Resolution, Unusable};

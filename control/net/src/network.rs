@@ -4,8 +4,8 @@ use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::config::{NetworkConfig, PortRole};
-use crate::facts::{Address, Fact, Link, MacAddr, Neighbour, Subnet};
-use crate::resolve::{Adjacency, NextHopKey, Resolution, Unusable};
+use crate::facts::{Address, Fact, Link, LinkKind, MacAddr, Neighbour, Subnet};
+use crate::resolve::{Adjacency, Delivery, NextHopKey, Resolution, Unusable};
 
 /// Links, addresses and neighbours of one network namespace, and what follows for forwarding.
 ///
@@ -53,6 +53,8 @@ pub struct Port {
     pub mac: MacAddr,
     /// Where it leads.
     pub role: PortRole,
+    /// What the interface is.
+    pub kind: LinkKind,
 }
 
 /// What a local prefix means.
@@ -378,9 +380,7 @@ impl Facts {
         if !link.carrier {
             return Err(Unusable::NoCarrier);
         }
-        if config.role(&link.name).is_none() {
-            return Err(Unusable::NotAPort);
-        }
+        let role = config.role(&link.name).ok_or(Unusable::NotAPort)?;
         let src_mac = link.mac.ok_or(Unusable::NoEthernet)?;
         let neighbour = self.neighbours.get(&(ifindex, key.addr));
         Ok(match neighbour.and_then(Neighbour::resolved) {
@@ -389,6 +389,9 @@ impl Facts {
                 src_mac,
                 dst_mac,
                 mtu: link.mtu,
+                tx_ifindex: tx(link).0,
+                vlan: tx(link).1,
+                delivery: delivery(link, role),
             }),
             None => Resolution::Pending {
                 ifindex,
@@ -432,8 +435,13 @@ impl Derived {
         let mut derived = Self::default();
         for link in facts.links.values() {
             if let (Some(role), Some(mac)) = (config.role(&link.name), link.mac) {
-                let name = link.name.clone();
-                derived.ports.insert(link.ifindex, Port { name, mac, role });
+                let port = Port {
+                    name: link.name.clone(),
+                    mac,
+                    role,
+                    kind: link.kind,
+                };
+                derived.ports.insert(link.ifindex, port);
             }
         }
         derived.host_routes(config, facts);
@@ -493,6 +501,25 @@ impl Derived {
                 self.local.entry(address.subnet).or_insert(Local::Punt);
             }
         }
+    }
+}
+
+/// Where XDP sends what leaves by `link`, and with which tag.
+fn tx(link: &Link) -> (u32, u16) {
+    match link.kind {
+        LinkKind::Vlan { parent, vid } => (parent, vid),
+        LinkKind::Plain | LinkKind::Veth { .. } => (link.ifindex, 0),
+    }
+}
+
+fn delivery(link: &Link, role: PortRole) -> Delivery {
+    let peer = LinkKind::Veth {
+        peer_elsewhere: true,
+    };
+    match role {
+        PortRole::Pod if link.kind == peer => Delivery::Peer,
+        PortRole::Pod => Delivery::Local,
+        PortRole::Uplink | PortRole::Access => Delivery::Wire,
     }
 }
 

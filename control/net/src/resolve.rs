@@ -25,6 +25,24 @@ pub struct Adjacency {
     pub dst_mac: MacAddr,
     /// Largest IP packet, bytes.
     pub mtu: u32,
+    /// Interface on which XDP sends the frame: the parent of a VLAN device, else `ifindex`.
+    pub tx_ifindex: u32,
+    /// VLAN id that such a frame carries; 0 for none.
+    pub vlan: u16,
+    /// Who takes the packet.
+    pub delivery: Delivery,
+}
+
+/// Who takes a packet that is sent to an adjacency.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Delivery {
+    /// Another machine.
+    #[default]
+    Wire,
+    /// A pod on this node.
+    Local,
+    /// A pod on this node, whose end of the interface may be handed the packet (`bpf_redirect_peer`).
+    Peer,
 }
 
 /// What became of a next hop.

@@ -2,7 +2,7 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use causeway_net::{Address, Fact, Link, MacAddr, Neighbour, NeighbourState, Subnet};
+use causeway_net::{Address, Fact, Link, LinkKind, MacAddr, Neighbour, NeighbourState, Subnet};
 
 use crate::wire::{Attribute, Builder, Malformed, Message, attributes, u16_at, u32_at};
 
@@ -39,8 +39,17 @@ const AF_INET6: u8 = 10;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
+const IFLA_LINKINFO: u16 = 18;
 const IFLA_EXT_MASK: u16 = 29;
 const IFLA_CARRIER: u16 = 33;
+const IFLA_LINK_NETNSID: u16 = 37;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const IFLA_VLAN_ID: u16 = 1;
+const IFLA_VLAN_PROTOCOL: u16 = 5;
+/// `ETH_P_8021Q`, in network byte order as the kernel gives it.
+const TAGGED: [u8; 2] = [0x81, 0x00];
 /// Leaves the statistics out, which are most of a link's message.
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
 const ARPHRD_ETHER: u16 = 1;
@@ -172,7 +181,9 @@ fn link(body: &[u8]) -> Result<Option<Link>, Malformed> {
         up: flags & IFF_UP != 0,
         carrier: flags & IFF_LOWER_UP != 0,
         loopback: flags & IFF_LOOPBACK != 0,
+        kind: LinkKind::Plain,
     };
+    let (mut other, mut elsewhere, mut info) = (None, false, None);
     for attribute in attributes(body.get(16..).ok_or(short)?) {
         let Attribute { kind: key, value } = attribute?;
         match key {
@@ -186,13 +197,58 @@ fn link(body: &[u8]) -> Result<Option<Link>, Malformed> {
                 link.carrier = *carrier != 0;
             }
             IFLA_ADDRESS if kind == ARPHRD_ETHER => link.mac = mac(value),
+            IFLA_LINK => other = u32_at(value, 0),
+            IFLA_LINK_NETNSID => elsewhere = true,
+            IFLA_LINKINFO => info = Some(value),
             _ => {}
         }
     }
     if link.name.is_empty() {
         return Err(Malformed::Missing("IFLA_IFNAME"));
     }
+    if let Some(info) = info {
+        link.kind = link_kind(info, other, elsewhere)?;
+    }
     Ok(Some(link))
+}
+
+/// What `IFLA_LINKINFO` says. `other` is the parent, or the other end; `elsewhere`, that it is in another namespace: its
+/// index means nothing here then.
+fn link_kind(info: &[u8], other: Option<u32>, elsewhere: bool) -> Result<LinkKind, Malformed> {
+    let (mut name, mut data) = (&[][..], &[][..]);
+    for attribute in attributes(info) {
+        let Attribute { kind, value } = attribute?;
+        match kind {
+            IFLA_INFO_KIND => name = value,
+            IFLA_INFO_DATA => data = value,
+            _ => {}
+        }
+    }
+    let name = name.strip_suffix(&[0]).unwrap_or(name);
+    Ok(match (name, other) {
+        (b"veth", _) => LinkKind::Veth {
+            peer_elsewhere: elsewhere,
+        },
+        (b"vlan", Some(parent)) if parent != 0 && !elsewhere => match vlan_id(data)? {
+            Some(vid) => LinkKind::Vlan { parent, vid },
+            None => LinkKind::Plain,
+        },
+        _ => LinkKind::Plain,
+    })
+}
+
+/// The id of an 802.1Q device; `None` for 802.1ad.
+fn vlan_id(data: &[u8]) -> Result<Option<u16>, Malformed> {
+    let (mut id, mut tagged) = (None, true);
+    for attribute in attributes(data) {
+        let Attribute { kind, value } = attribute?;
+        match kind {
+            IFLA_VLAN_ID => id = Some(u16_at(value, 0).ok_or(Malformed::Size("IFLA_VLAN_ID"))?),
+            IFLA_VLAN_PROTOCOL => tagged = value.starts_with(&TAGGED),
+            _ => {}
+        }
+    }
+    Ok(id.filter(|_| tagged))
 }
 
 fn gone_link(body: &[u8]) -> Result<Option<Fact>, Malformed> {

@@ -25,6 +25,7 @@ fn link(ifindex: u32, carrier: bool) -> Fact {
         up: true,
         carrier,
         loopback: false,
+        kind: LinkKind::Plain,
     })
 }
 
@@ -69,6 +70,9 @@ fn adjacency(ifindex: u32) -> Adjacency {
         src_mac: OWN,
         dst_mac: PEER,
         mtu: 1500,
+        tx_ifindex: ifindex,
+        vlan: 0,
+        delivery: Delivery::Wire,
     }
 }
 

@@ -1,7 +1,8 @@
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{
-    LinkAttribute, LinkExtentMask, LinkFlags, LinkLayerType, LinkMessage,
+    InfoData, InfoKind, InfoVlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
+    LinkLayerType, LinkMessage, VlanProtocol,
 };
 use netlink_packet_route::neighbour::{
     NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage,
@@ -61,11 +62,67 @@ fn a_link_is_read() {
         up: true,
         carrier: true,
         loopback: false,
+        kind: LinkKind::Plain,
     };
     let message = RouteNetlinkMessage::NewLink(link_message());
     assert_eq!(told(message), Some(Fact::Link(link)));
     let message = RouteNetlinkMessage::DelLink(link_message());
     assert_eq!(told(message), Some(Fact::LinkGone { ifindex: 7 }));
+}
+
+/// The kind of a link with these attributes besides the usual ones.
+fn kind_of(more: impl IntoIterator<Item = LinkAttribute>) -> LinkKind {
+    let mut message = link_message();
+    message.attributes.extend(more);
+    match told(RouteNetlinkMessage::NewLink(message)) {
+        Some(Fact::Link(link)) => link.kind,
+        other => panic!("a link: {other:?}"),
+    }
+}
+
+fn vlan_info(protocol: VlanProtocol) -> LinkAttribute {
+    LinkAttribute::LinkInfo(vec![
+        LinkInfo::Kind(InfoKind::Vlan),
+        LinkInfo::Data(InfoData::Vlan(vec![
+            InfoVlan::Protocol(protocol),
+            InfoVlan::Id(42),
+        ])),
+    ])
+}
+
+#[test]
+fn a_vlan_device_is_known_by_parent_and_id_unless_its_parent_is_elsewhere_or_it_is_802_1ad() {
+    let tagged = || vlan_info(VlanProtocol::Ieee8021Q);
+    let vlan = LinkKind::Vlan { parent: 3, vid: 42 };
+    assert_eq!(kind_of([LinkAttribute::Link(3), tagged()]), vlan);
+    assert_eq!(kind_of([tagged(), LinkAttribute::Link(3)]), vlan);
+    let elsewhere = LinkAttribute::LinkNetNsId(0);
+    assert_eq!(
+        kind_of([LinkAttribute::Link(3), elsewhere, tagged()]),
+        LinkKind::Plain
+    );
+    assert_eq!(
+        kind_of([LinkAttribute::Link(3), vlan_info(VlanProtocol::Ieee8021Ad)]),
+        LinkKind::Plain
+    );
+}
+
+#[test]
+fn the_other_end_of_a_pair_is_here_or_elsewhere() {
+    let veth = || LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth)]);
+    for (more, peer_elsewhere) in [
+        (vec![LinkAttribute::Link(3), veth()], false),
+        (
+            vec![
+                LinkAttribute::Link(3),
+                LinkAttribute::LinkNetNsId(1),
+                veth(),
+            ],
+            true,
+        ),
+    ] {
+        assert_eq!(kind_of(more), LinkKind::Veth { peer_elsewhere });
+    }
 }
 
 #[test]

@@ -251,7 +251,7 @@ impl Planner {
             Some(port) => {
                 let uplink = match port.role {
                     PortRole::Uplink => port_flags::UPLINK,
-                    PortRole::Access => 0,
+                    PortRole::Access | PortRole::Pod => 0,
                 };
                 let entry = Port {
                     flags: port_flags::ENABLED | uplink,

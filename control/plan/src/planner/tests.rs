@@ -6,7 +6,8 @@ use causeway_bgp::fib::{FibDelta, FibNextHop, NextHopSetId};
 use causeway_bgp::types::Prefix;
 use causeway_maps::{Group, GroupId, NextHop, NextHopId, next_hop_flags};
 use causeway_net::{
-    Adjacency, Local, MacAddr, NetDelta, NextHopKey, Port, PortRole, Resolution, Subnet, Unusable,
+    Adjacency, Delivery, LinkKind, Local, MacAddr, NetDelta, NextHopKey, Port, PortRole,
+    Resolution, Subnet, Unusable,
 };
 use proptest::prelude::*;
 
@@ -37,6 +38,9 @@ fn adjacency(n: u8) -> Adjacency {
         src_mac: OWN,
         dst_mac: MacAddr([2, 0, 0, 0, 1, n]),
         mtu: 1500,
+        tx_ifindex: u32::from(n),
+        vlan: 0,
+        delivery: Delivery::Wire,
     }
 }
 
@@ -567,6 +571,7 @@ fn port(n: u8) -> Port {
         name: format!("eth{n}"),
         mac: OWN,
         role: PortRole::Uplink,
+        kind: LinkKind::Plain,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Links, addresses and neighbours: notifications and dumps to facts, and the requests that we make.
 
+pub mod route;
+
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use causeway_net::{Address, Fact, Link, LinkKind, MacAddr, Neighbour, NeighbourState, Subnet};
@@ -29,6 +31,8 @@ pub const RTM_GETNEIGH: u16 = 30;
 const ACK: u16 = 0x4;
 /// `NLM_F_ROOT | NLM_F_MATCH`.
 const DUMP: u16 = 0x300;
+/// `NLM_F_REPLACE`.
+const REPLACE: u16 = 0x100;
 /// `NLM_F_REPLACE | NLM_F_CREATE`.
 const REPLACE_OR_CREATE: u16 = 0x500;
 
@@ -66,6 +70,7 @@ const IFA_F_DADFAILED: u32 = 0x08;
 const NDA_DST: u16 = 1;
 const NDA_LLADDR: u16 = 2;
 const NDA_FLAGS_EXT: u16 = 15;
+const NTF_USE: u8 = 0x01;
 const NTF_PROXY: u8 = 0x08;
 /// The kernel resolves the neighbour now, and again before its entry would go stale (Linux 5.16).
 const NTF_EXT_MANAGED: u32 = 1;
@@ -126,22 +131,49 @@ pub fn dump_neighbours(sequence: u32) -> Vec<u8> {
     Builder::new(RTM_GETNEIGH, DUMP, sequence, &ndmsg(AF_UNSPEC, 0)).finish()
 }
 
-/// A request to resolve a neighbour and keep it resolved. What the entry holds stays.
+/// What the kernel is to do with a neighbour. What the entry holds stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Care {
+    /// Resolve it now and keep it resolved.
+    Managed,
+    /// Resolve it now.
+    Once,
+    /// No longer keep it resolved. Refused with `ENOENT` if there is no such neighbour.
+    Released,
+}
+
+/// A request about a neighbour.
 #[must_use]
-pub fn manage_neighbour(sequence: u32, ifindex: u32, addr: IpAddr) -> Vec<u8> {
-    let (family, octets) = match addr {
+pub fn tend_neighbour(sequence: u32, ifindex: u32, addr: IpAddr, care: Care) -> Vec<u8> {
+    let (family, octets) = octets(addr);
+    let mut head = ndmsg(family, ifindex);
+    // Use alone takes "managed" away and leaves the state as it is; a request with neither would invalidate the entry.
+    let flags = match care {
+        Care::Managed => REPLACE_OR_CREATE,
+        Care::Once => {
+            head[10] = NTF_USE;
+            REPLACE_OR_CREATE
+        }
+        Care::Released => {
+            head[10] = NTF_USE;
+            REPLACE
+        }
+    };
+    let request =
+        Builder::new(RTM_NEWNEIGH, ACK | flags, sequence, &head).attribute(NDA_DST, &octets);
+    match care {
+        Care::Managed => request.attribute(NDA_FLAGS_EXT, &NTF_EXT_MANAGED.to_ne_bytes()),
+        Care::Once | Care::Released => request,
+    }
+    .finish()
+}
+
+/// `AF_*` and the bytes of an address.
+pub(crate) fn octets(addr: IpAddr) -> (u8, Vec<u8>) {
+    match addr {
         IpAddr::V4(addr) => (AF_INET, addr.octets().to_vec()),
         IpAddr::V6(addr) => (AF_INET6, addr.octets().to_vec()),
-    };
-    Builder::new(
-        RTM_NEWNEIGH,
-        ACK | REPLACE_OR_CREATE,
-        sequence,
-        &ndmsg(family, ifindex),
-    )
-    .attribute(NDA_DST, &octets)
-    .attribute(NDA_FLAGS_EXT, &NTF_EXT_MANAGED.to_ne_bytes())
-    .finish()
+    }
 }
 
 /// `struct ifinfomsg`.

@@ -40,6 +40,12 @@ pub enum Error {
         /// Attempts.
         tries: u32,
     },
+    /// There was no room for the answers.
+    #[error("answers of the kernel to the request to {request} were lost")]
+    Lost {
+        /// What was asked.
+        request: String,
+    },
     /// No answer came.
     #[error("the kernel did not answer the request to {request} within {millis} ms")]
     Silent {

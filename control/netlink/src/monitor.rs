@@ -11,21 +11,32 @@
 //!
 //! A link notification only says *that* something changed. Its content may be older than what was read since, and the
 //! kernel batches these events to about one a second (`net/core/link_watch.c`). So a notification makes us read that link
-//! and all watched ones, and watched links are read on a timer besides: what is read is the truth.
+//! and all watched ones, at once and in quick succession for a moment, and watched links are read on a slow timer besides:
+//! what is read is the truth.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use causeway_net::{Fact, Link};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, sleep_until};
 
 use crate::codec::{dump_addresses, dump_links, dump_neighbours, fact, query_link};
 use crate::error::Error;
-use crate::socket::{Connection, Received};
+use crate::socket::{Connection, Listing, MAX_DUMP_TRIES, Received, Step};
 use crate::wire::{Malformed, Message};
 
 /// `RTNLGRP_LINK`, `RTNLGRP_NEIGH`, `RTNLGRP_IPV4_IFADDR`, `RTNLGRP_IPV6_IFADDR`.
 const GROUPS: [u32; 4] = [1, 3, 5, 9];
+/// What there is to list.
+const LISTS: [(&str, fn(u32) -> Vec<u8>); 3] = [
+    ("links", dump_links),
+    ("addresses", dump_addresses),
+    ("neighbours", dump_neighbours),
+];
+/// How often watched links are read after something happened to one, and for how long: links that fail together fail
+/// within milliseconds.
+const HURRIED_INTERVAL: Duration = Duration::from_millis(2);
+const HURRY: Duration = Duration::from_millis(100);
 /// Datagrams handled in one go; then the caller gets what there is.
 const MAX_DATAGRAMS_PER_EVENT: usize = 256;
 
@@ -57,17 +68,36 @@ pub enum Event {
 pub struct Monitor {
     notifications: Connection,
     requests: Connection,
-    timer: Interval,
+    /// Everything is being read anew.
+    snapshot: Option<Snapshot>,
+    /// Notifications were lost while everything was being read: once more.
+    again: bool,
     /// Links as last told, to tell changes only.
     links: BTreeMap<u32, Link>,
     watched: BTreeSet<u32>,
+    link_interval: Duration,
+    /// When watched links are read next.
+    next_read: Instant,
+    /// Until then they are read in quick succession.
+    hurry_until: Instant,
     /// Changes gathered and not told yet; kept here, so that cancelling loses none.
     pending: Vec<Fact>,
     /// Links to be read.
     touched: BTreeSet<u32>,
-    /// Everything must be read anew.
-    stale: bool,
     overruns: u64,
+}
+
+/// How far a reading of everything has come. Kept in the monitor, so that cancelling loses nothing.
+#[derive(Default)]
+struct Snapshot {
+    /// How many of [`LISTS`] are complete.
+    lists: usize,
+    listing: Option<Listing>,
+    /// Of the list that is being read.
+    part: Vec<Fact>,
+    facts: Vec<Fact>,
+    /// How often the list that is being read changed meanwhile.
+    tries: u32,
 }
 
 impl Monitor {
@@ -79,25 +109,28 @@ impl Monitor {
     pub fn open(config: MonitorConfig) -> Result<Self, Error> {
         let mut notifications = Connection::open()?;
         notifications.subscribe(&GROUPS)?;
-        let period = config.link_interval.max(Duration::from_millis(1));
-        let mut timer = interval_at(Instant::now() + period, period);
-        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let now = Instant::now();
         Ok(Self {
             notifications,
             requests: Connection::open()?,
-            timer,
+            snapshot: Some(Snapshot::default()),
+            again: false,
             links: BTreeMap::new(),
             watched: BTreeSet::new(),
+            link_interval: config.link_interval.max(HURRIED_INTERVAL),
+            next_read: now,
+            hurry_until: now,
             pending: Vec::new(),
             touched: BTreeSet::new(),
-            stale: true,
             overruns: 0,
         })
     }
 
-    /// Which links to read on the timer: those whose loss must be seen at once.
+    /// Which links to read on the timer: those whose loss must be seen at once. One that is new is read at once.
     pub fn watch(&mut self, links: impl IntoIterator<Item = u32>) {
-        self.watched = links.into_iter().collect();
+        let watched: BTreeSet<u32> = links.into_iter().collect();
+        self.touched.extend(watched.difference(&self.watched));
+        self.watched = watched;
     }
 
     /// How often notifications were lost and everything was read anew.
@@ -106,7 +139,7 @@ impl Monitor {
         self.overruns
     }
 
-    /// The next event; the first is a snapshot. Cancelling it loses nothing.
+    /// The next event; the first is a snapshot. Cancelling it loses nothing, whatever it is about.
     ///
     /// # Errors
     ///
@@ -114,15 +147,20 @@ impl Monitor {
     pub async fn next(&mut self) -> Result<Event, Error> {
         let event = self.step().await;
         if event.is_err() {
-            self.stale = true;
+            self.snapshot = Some(Snapshot::default());
+            // The kernel may be in the middle of an answer, and would refuse the next question.
+            self.requests = Connection::open()?;
         }
         event
     }
 
     async fn step(&mut self) -> Result<Event, Error> {
         loop {
-            if self.stale {
-                return self.snapshot().await.map(Event::Snapshot);
+            if self.snapshot.is_some() {
+                if let Some(facts) = self.read_on().await? {
+                    return Ok(Event::Snapshot(facts));
+                }
+                continue;
             }
             self.read_links().await?;
             if !self.pending.is_empty() {
@@ -133,32 +171,79 @@ impl Monitor {
                     self.take(received?);
                     self.drain();
                 }
-                _ = self.timer.tick() => self.touched.extend(&self.watched),
+                () = sleep_until(self.next_read) => self.time_to_read(),
             }
         }
     }
 
-    async fn snapshot(&mut self) -> Result<Vec<Fact>, Error> {
+    fn time_to_read(&mut self) {
+        self.touched.extend(&self.watched);
+        let now = Instant::now();
+        let pause = if now < self.hurry_until {
+            HURRIED_INTERVAL
+        } else {
+            self.link_interval
+        };
+        self.next_read = now + pause;
+    }
+
+    /// Something happened to a link: more will follow at once, and the kernel may tell of it a second late.
+    fn hurry(&mut self) {
+        let now = Instant::now();
+        self.hurry_until = now + HURRY;
+        self.next_read = self.next_read.min(now + HURRIED_INTERVAL);
+    }
+
+    /// Reads a piece of everything; all of it when it is complete.
+    async fn read_on(&mut self) -> Result<Option<Vec<Fact>>, Error> {
+        let Some(snapshot) = self.snapshot.as_mut() else {
+            return Ok(None);
+        };
+        let Some((what, build)) = LISTS.get(snapshot.lists) else {
+            return Ok(self.complete());
+        };
+        let listing = match &mut snapshot.listing {
+            Some(listing) => listing,
+            none => none.insert(self.requests.begin(what, build)?),
+        };
+        let part = &mut snapshot.part;
+        let read = self.requests.step(listing, |message| gather(part, message));
+        match read.await? {
+            Step::More => return Ok(None),
+            Step::Done => {
+                snapshot.facts.append(&mut snapshot.part);
+                snapshot.lists += 1;
+                snapshot.tries = 0;
+            }
+            Step::Interrupted if snapshot.tries + 1 >= MAX_DUMP_TRIES => {
+                let tries = MAX_DUMP_TRIES;
+                return Err(Error::Restless { what, tries });
+            }
+            Step::Interrupted => {
+                snapshot.part.clear();
+                snapshot.tries += 1;
+            }
+        }
+        snapshot.listing = None;
+        Ok(None)
+    }
+
+    /// Everything has been read.
+    fn complete(&mut self) -> Option<Vec<Fact>> {
+        let facts = self.snapshot.take()?.facts;
+        if core::mem::take(&mut self.again) {
+            self.snapshot = Some(Snapshot::default());
+            return None;
+        }
+        // What was told meanwhile is in the lists, or waits to be read.
         self.pending.clear();
-        self.touched.clear();
-        let mut facts = self.requests.dump("links", dump_links, gather).await?;
         let links = facts.iter().filter_map(|fact| match fact {
             Fact::Link(link) => Some((link.ifindex, link.clone())),
             _ => None,
         });
         self.links = links.collect();
-        facts.extend(
-            self.requests
-                .dump("addresses", dump_addresses, gather)
-                .await?,
-        );
-        facts.extend(
-            self.requests
-                .dump("neighbours", dump_neighbours, gather)
-                .await?,
-        );
-        self.stale = false;
-        Ok(facts)
+        self.time_to_read();
+        Some(facts)
     }
 
     /// Takes in what else waits, to tell it together.
@@ -175,24 +260,33 @@ impl Monitor {
         if received == Received::Overrun {
             tracing::warn!("netlink notifications were lost; reading everything anew");
             self.overruns += 1;
-            self.stale = true;
+            self.again = self.snapshot.is_some();
+            self.snapshot.get_or_insert_default();
             return;
         }
+        let mut touched = BTreeSet::new();
         for message in self.notifications.messages() {
             match message.and_then(|message| fact(&message)) {
                 Ok(None) => {}
                 Ok(Some(Fact::Link(link))) => {
-                    self.touched.insert(link.ifindex);
-                    self.touched.extend(&self.watched);
+                    touched.insert(link.ifindex);
                 }
                 Ok(Some(Fact::LinkGone { ifindex })) => {
+                    touched.remove(&ifindex);
                     self.touched.remove(&ifindex);
-                    self.links.remove(&ifindex);
-                    self.pending.push(Fact::LinkGone { ifindex });
+                    // Unless a reading found out before.
+                    if self.links.remove(&ifindex).is_some() {
+                        self.pending.push(Fact::LinkGone { ifindex });
+                    }
                 }
                 Ok(Some(fact)) => self.pending.push(fact),
                 Err(error) => tracing::warn!("a netlink notification is ignored: {error}"),
             }
+        }
+        if !touched.is_empty() {
+            self.touched.append(&mut touched);
+            self.touched.extend(&self.watched);
+            self.hurry();
         }
     }
 
@@ -234,6 +328,7 @@ impl Monitor {
             if before.as_ref() == Some(link) {
                 return;
             }
+            self.hurry();
         }
         self.pending.push(fact);
     }

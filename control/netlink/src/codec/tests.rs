@@ -276,7 +276,7 @@ fn requests_are_what_another_codec_reads() {
     ));
 
     let addr: Ipv6Addr = "fe80::2".parse().unwrap();
-    let (flags, message) = decoded(&manage_neighbour(5, 7, addr.into()));
+    let (flags, message) = decoded(&tend_neighbour(5, 7, addr.into(), Care::Managed));
     assert_eq!(flags, 0x505, "request, acknowledge, create, replace");
     let RouteNetlinkMessage::NewNeighbour(message) = message else {
         panic!("{message:?}");
@@ -289,6 +289,17 @@ fn requests_are_what_another_codec_reads() {
             NeighbourAttribute::Destination(addr.into()),
             NeighbourAttribute::ExtFlags(NeighbourExtFlags::Managed),
         ]
+    );
+    // Neither may make a neighbour that is gone, nor keep the flag.
+    let (flags, message) = decoded(&tend_neighbour(5, 7, addr.into(), Care::Released));
+    assert_eq!(flags, 0x105, "request, acknowledge, replace");
+    let RouteNetlinkMessage::NewNeighbour(message) = message else {
+        panic!("{message:?}");
+    };
+    assert_eq!(message.header.flags, NeighbourFlags::Use);
+    assert_eq!(
+        message.attributes,
+        [NeighbourAttribute::Destination(addr.into())]
     );
 }
 

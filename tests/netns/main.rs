@@ -4,8 +4,10 @@
 //! `forwarding`: a client, the daemon, two ToRs and a server.
 //! `lab`: what the lab measures, over plain kernel forwarding, so that a figure below can be believed.
 //! `netlink`: what the kernel tells of links, addresses and neighbours, and how soon.
+//! `routes`: the kernel's own table follows what is wanted, whatever others do to it.
 
 mod daemon;
 mod forwarding;
 mod lab;
 mod netlink;
+mod routes;

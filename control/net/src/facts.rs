@@ -201,6 +201,41 @@ impl NeighbourState {
     }
 }
 
+/// A route of the kernel's main table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelRoute {
+    /// Destination.
+    pub prefix: Subnet,
+    /// Its metric (`RTA_PRIORITY`): of several for one prefix the lowest counts.
+    pub metric: u32,
+    /// Who made it (`rtm_protocol`).
+    pub protocol: u8,
+    /// Where it leads.
+    pub target: RouteTarget,
+}
+
+/// Where a route of the kernel leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RouteTarget {
+    /// To one of these, by weight.
+    Legs(Vec<RouteLeg>),
+    /// To a next-hop object or group, of which nothing more is said.
+    Object(u32),
+    /// Nowhere: blackhole, unreachable, prohibit.
+    Reject,
+}
+
+/// One of the ways that a route takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RouteLeg {
+    /// Next hop; `None` if the destination itself is on the link.
+    pub gateway: Option<IpAddr>,
+    /// Interface.
+    pub ifindex: u32,
+    /// Weight, at least 1.
+    pub weight: u32,
+}
+
 /// One thing learned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {

@@ -18,10 +18,16 @@
 
 pub mod config;
 pub mod facts;
+mod fib;
+pub mod kernel;
 mod network;
 pub mod resolve;
 
 pub use config::{Limits, NamePattern, NetworkConfig, PortRole, PortRule};
-pub use facts::{Address, Fact, Link, LinkKind, MacAddr, Neighbour, NeighbourState, Subnet};
+pub use facts::{
+    Address, Fact, KernelRoute, Link, LinkKind, MacAddr, Neighbour, NeighbourState, RouteLeg,
+    RouteTarget, Subnet,
+};
+pub use fib::{Hop, SetId};
 pub use network::{Local, NetDelta, Network, NextHopFact, Overflow, Port, Probe};
 pub use resolve::{Adjacency, Delivery, NextHopKey, Resolution, Unusable};

@@ -380,7 +380,9 @@ impl Facts {
         if !link.carrier {
             return Err(Unusable::NoCarrier);
         }
-        let role = config.role(&link.name).ok_or(Unusable::NotAPort)?;
+        let role = config
+            .role(&link.name)
+            .ok_or(Unusable::NotAPort { ifindex })?;
         let src_mac = link.mac.ok_or(Unusable::NoEthernet)?;
         let neighbour = self.neighbours.get(&(ifindex, key.addr));
         Ok(match neighbour.and_then(Neighbour::resolved) {

@@ -75,8 +75,20 @@ impl Resolution {
     #[must_use]
     pub fn metric(&self) -> Option<u32> {
         match self {
-            Self::Resolved(_) | Self::Pending { .. } | Self::Unusable(Unusable::NotAPort) => {
-                Some(0)
+            Self::Resolved(_)
+            | Self::Pending { .. }
+            | Self::Unusable(Unusable::NotAPort { .. }) => Some(0),
+            Self::Unusable(_) => None,
+        }
+    }
+
+    /// The interface behind which the kernel can reach it.
+    #[must_use]
+    pub fn ifindex(&self) -> Option<u32> {
+        match self {
+            Self::Resolved(adjacency) => Some(adjacency.ifindex),
+            Self::Pending { ifindex, .. } | Self::Unusable(Unusable::NotAPort { ifindex }) => {
+                Some(*ifindex)
             }
             Self::Unusable(_) => None,
         }
@@ -86,7 +98,7 @@ impl Resolution {
 /// Why no frame can be sent to a next hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Unusable {
-    /// In no connected subnet.
+    /// In no connected subnet, and no route leads to it.
     NotConnected,
     /// An address of this node.
     OwnAddress,
@@ -99,7 +111,16 @@ pub enum Unusable {
     /// Its interface has no carrier.
     NoCarrier,
     /// Its interface is not a port.
-    NotAPort,
+    NotAPort {
+        /// The interface.
+        ifindex: u32,
+    },
+    /// It does not answer.
+    NeighbourFailed,
+    /// A route leads to it that says there is nothing.
+    Rejected,
+    /// The routes to it lead through one another, or through too many.
+    TooDeep,
     /// Its interface has no Ethernet address.
     NoEthernet,
 }
@@ -107,13 +128,16 @@ pub enum Unusable {
 impl fmt::Display for Unusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NotConnected => "in no connected subnet",
+            Self::NotConnected => "in no connected subnet, and no route leads to it",
             Self::OwnAddress => "an address of this node",
             Self::LinkMissing => "link-local, and its interface is not named",
             Self::LinkUnknown => "its interface does not exist",
             Self::LinkDown => "its interface is down",
             Self::NoCarrier => "its interface has no carrier",
-            Self::NotAPort => "its interface is not a port",
+            Self::NotAPort { .. } => "its interface is not a port",
+            Self::NeighbourFailed => "it does not answer",
+            Self::Rejected => "a route says that it is unreachable",
+            Self::TooDeep => "the routes to it lead through too many others",
             Self::NoEthernet => "its interface has no Ethernet address",
         })
     }

@@ -214,7 +214,7 @@ fn each_reason_for_an_unusable_next_hop_is_told_apart() {
     ));
     network.configure(NetworkConfig::default());
     let not_a_port = resolve(&network, "10.0.0.2", None);
-    assert_eq!(not_a_port, why(Unusable::NotAPort));
+    assert_eq!(not_a_port, why(Unusable::NotAPort { ifindex: 1 }));
     assert_eq!(not_a_port.metric(), Some(0), "reachable through the stack");
 }
 

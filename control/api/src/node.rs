@@ -11,7 +11,7 @@ pub const NODE_CONFIG: &str = "NodeConfig";
 pub type NodeConfig = Object<NodeConfigSpec>;
 
 /// Specification of a [`NodeConfig`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NodeConfigSpec {
     /// Which nodes; all of them if absent.
@@ -29,6 +29,35 @@ pub struct NodeConfigSpec {
     /// Seed of the ECMP flow hash; derived from the node's name if absent, so that tiers don't choose alike.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash_seed: Option<u32>,
+    /// Whether BGP's routes, and blackholes for what the node originates, are put into the kernel's main table too.
+    /// Default: true.
+    #[serde(default = "yes")]
+    pub kernel_routes: bool,
+    /// Whether a default route may resolve a next hop of BGP. Default: false.
+    #[serde(default)]
+    pub resolve_next_hops_via_default: bool,
+    /// Interfaces whose name begins so lead to local pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_interface_prefix: Option<String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Default for NodeConfigSpec {
+    fn default() -> Self {
+        Self {
+            node_selector: None,
+            role: Role::default(),
+            uplinks: Uplinks::default(),
+            xdp_mode: XdpMode::default(),
+            hash_seed: None,
+            kernel_routes: yes(),
+            resolve_next_hops_via_default: false,
+            pod_interface_prefix: None,
+        }
+    }
 }
 
 /// What a node is.

@@ -193,13 +193,7 @@ impl Checker<'_> {
         selected
             .first()
             .map_or_else(NodeSettings::default, |config| {
-                let spec = &config.object.spec;
-                NodeSettings {
-                    role: spec.role,
-                    uplinks: spec.uplinks.interfaces.clone(),
-                    xdp_mode: spec.xdp_mode,
-                    hash_seed: spec.hash_seed,
-                }
+                NodeSettings::from(&config.object.spec)
             })
     }
 }

@@ -9,7 +9,7 @@ use causeway_api::bgp::{
 };
 use causeway_api::cidr::Cidr;
 use causeway_api::filter::BgpFilter;
-use causeway_api::node::{Role, XdpMode};
+use causeway_api::node::{NodeConfigSpec, Role, XdpMode};
 
 /// A whole configuration, checked.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -23,7 +23,7 @@ pub struct Generation {
 }
 
 /// What the node does with packets.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeSettings {
     /// Whether it routes from uplink to uplink.
     pub role: Role,
@@ -33,6 +33,32 @@ pub struct NodeSettings {
     pub xdp_mode: XdpMode,
     /// Seed of the ECMP flow hash.
     pub hash_seed: Option<u32>,
+    /// Whether the kernel's main table follows.
+    pub kernel_routes: bool,
+    /// Whether a default route may resolve a next hop.
+    pub resolve_next_hops_via_default: bool,
+    /// How the names of interfaces begin that lead to local pods.
+    pub pod_interface_prefix: Option<String>,
+}
+
+impl Default for NodeSettings {
+    fn default() -> Self {
+        Self::from(&NodeConfigSpec::default())
+    }
+}
+
+impl From<&NodeConfigSpec> for NodeSettings {
+    fn from(spec: &NodeConfigSpec) -> Self {
+        Self {
+            role: spec.role,
+            uplinks: spec.uplinks.interfaces.clone(),
+            xdp_mode: spec.xdp_mode,
+            hash_seed: spec.hash_seed,
+            kernel_routes: spec.kernel_routes,
+            resolve_next_hops_via_default: spec.resolve_next_hops_via_default,
+            pod_interface_prefix: spec.pod_interface_prefix.clone(),
+        }
+    }
 }
 
 impl NodeSettings {

@@ -78,7 +78,7 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
                 bpffs: args.bpffs.clone(),
                 node_name: node_name.clone(),
             };
-            let settings = generation.node.clone();
+            let settings = fabric::Settings::from(&generation);
             Some(fabric::start(
                 options,
                 settings,
@@ -213,7 +213,7 @@ impl App<'_> {
     async fn apply(&mut self, generation: &Generation) -> Result<()> {
         self.apply_bgp(generation).await?;
         if let Some(fabric) = &self.shared.fabric {
-            fabric.configure(generation.node.clone()).await;
+            fabric.configure((&*generation).into()).await;
         }
         Ok(())
     }

@@ -10,10 +10,10 @@
 //! not wait for it. It alone owns the maps.
 
 mod attach;
+mod kernel;
 mod view;
 
 use core::net::IpAddr;
-use core::pin::pin;
 use core::time::Duration;
 use std::collections::BTreeSet;
 use std::sync::mpsc as std_mpsc;
@@ -22,11 +22,13 @@ use std::thread::{self, JoinHandle};
 use anyhow::{Context as _, Result, anyhow, bail};
 use causeway_bgp::fib::FibDelta;
 use causeway_bgp::rib::{NextHopInterest, NextHopKey as BgpNextHop};
-use causeway_config::NodeSettings;
+use causeway_config::{Generation, NodeSettings};
 use causeway_datapath::{Datapath, LoadOptions, OBJECT};
 use causeway_maps::{Config, PodRange4, PodRange6, config_flags};
-use causeway_net::{Limits, NamePattern, Network, NetworkConfig, NextHopKey, PortRole, PortRule};
-use causeway_netlink::{Event as NetlinkEvent, Monitor, MonitorConfig, Neighbours};
+use causeway_net::{
+    Limits, NamePattern, Network, NetworkConfig, NextHopKey, PortRole, PortRule, Probe, Subnet,
+};
+use causeway_netlink::{Event as NetlinkEvent, Monitor, MonitorConfig, Neighbours, RouteEvents};
 use causeway_plan::{Dump, Failure, Interest, Key, Planner};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -34,6 +36,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::bgp::{Event, Forwarding};
 use crate::limits;
 use attach::Uplinks;
+use kernel::Kernel;
 
 /// What to run on.
 #[derive(Clone, Debug)]
@@ -42,6 +45,26 @@ pub(crate) struct Options {
     pub(crate) bpffs: std::path::PathBuf,
     /// Name of the node, which seeds the flow hash.
     pub(crate) node_name: String,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Settings {
+    node: NodeSettings,
+    /// Ranges that this node originates: what is not on it ends here.
+    owned: Vec<Subnet>,
+}
+
+impl From<&Generation> for Settings {
+    fn from(generation: &Generation) -> Self {
+        let originated = generation.instance.iter().flat_map(|i| &i.originated);
+        Self {
+            node: generation.node.clone(),
+            owned: originated
+                .filter_map(|cidr| Subnet::new(cidr.addr(), cidr.prefix_len()))
+                .collect(),
+        }
+    }
 }
 
 /// Asks the fabric thread, and hands changes over to it.
@@ -58,7 +81,7 @@ enum Command {
     /// The speaker wants everything that it will want: what an earlier daemon left goes.
     Settled,
     /// A new configuration.
-    Configure(NodeSettings),
+    Configure(Box<Settings>),
     /// From the API.
     Ask(Box<dyn FnOnce(&Fabric) + Send>),
     /// The end.
@@ -80,7 +103,7 @@ pub(crate) struct Started {
 /// If the kernel can't, or another daemon has the pins.
 pub(crate) fn start(
     options: Options,
-    settings: NodeSettings,
+    settings: Settings,
     events: mpsc::Sender<Event>,
     addresses_changed: mpsc::Sender<()>,
 ) -> Result<Started> {
@@ -115,9 +138,10 @@ impl Handle {
     }
 
     /// Puts new settings in force.
-    pub(crate) async fn configure(&self, settings: NodeSettings) {
+    pub(crate) async fn configure(&self, settings: Settings) {
         // The thread ends only when told to or when it can't go on, and then has said so in the log.
-        let _ = self.commands.send(Command::Configure(settings)).await;
+        let command = Command::Configure(Box::new(settings));
+        let _ = self.commands.send(command).await;
     }
 
     /// What an earlier daemon left in the maps and nobody wants goes.
@@ -188,6 +212,7 @@ pub(crate) struct Fabric {
     network: Network,
     planner: Planner,
     datapath: Datapath,
+    kernel: Kernel,
     uplinks: Uplinks,
     to: Listeners,
     /// Own addresses as last seen.
@@ -206,7 +231,7 @@ struct Listeners {
 
 fn run(
     options: &Options,
-    settings: &NodeSettings,
+    settings: &Settings,
     to: Listeners,
     commands: mpsc::Receiver<Command>,
     say: &std_mpsc::SyncSender<Result<bool>>,
@@ -225,13 +250,12 @@ fn run(
         match begin(options, settings, to).await {
             Ok(Begun {
                 fabric,
-                monitor,
-                neighbours,
+                sockets,
                 inherited,
             }) => {
                 // Whoever waited for this has ended if it doesn't listen.
                 let _ = say.send(Ok(inherited));
-                fabric.run(options, monitor, neighbours, commands).await;
+                fabric.run(options, sockets, commands).await;
             }
             Err(error) => {
                 let _ = say.send(Err(error));
@@ -242,35 +266,49 @@ fn run(
 
 struct Begun {
     fabric: Fabric,
-    monitor: Monitor,
-    neighbours: Neighbours,
+    sockets: Sockets,
     inherited: bool,
 }
 
+/// To the kernel.
+struct Sockets {
+    monitor: Monitor,
+    neighbours: Neighbours,
+    routes: RouteEvents,
+}
+
 /// Loads, and attaches to the uplinks that are there: one that can't be attached to is a reason not to start.
-async fn begin(options: &Options, settings: &NodeSettings, to: Listeners) -> Result<Begun> {
-    let (mut fabric, inherited) = Fabric::open(options, settings, to)?;
-    let mut monitor = Monitor::open(MonitorConfig::default())?;
-    let mut neighbours = Neighbours::open()?;
-    if let NetlinkEvent::Snapshot(facts) = monitor.next().await? {
+async fn begin(options: &Options, settings: &Settings, to: Listeners) -> Result<Begun> {
+    let (kernel, routes) = Kernel::open()?;
+    let (mut fabric, inherited) = Fabric::open(options, settings, kernel, to)?;
+    let mut sockets = Sockets {
+        monitor: Monitor::open(MonitorConfig::default())?,
+        neighbours: Neighbours::open()?,
+        routes,
+    };
+    if let NetlinkEvent::Snapshot(facts) = sockets.monitor.next().await? {
         fabric.network.snapshot(facts);
     }
-    while fabric.settle(&mut neighbours).await {}
+    while fabric.settle(&mut sockets).await {}
     if let Some(error) = fabric.uplinks.error() {
         bail!("{error}");
     }
-    monitor.watch(fabric.network.ports().map(|(ifindex, _)| ifindex));
+    fabric.watch(&mut sockets.monitor);
     fabric.note_addresses();
     Ok(Begun {
         fabric,
-        monitor,
-        neighbours,
+        sockets,
         inherited,
     })
 }
 
 impl Fabric {
-    fn open(options: &Options, settings: &NodeSettings, to: Listeners) -> Result<(Self, bool)> {
+    fn open(
+        options: &Options,
+        settings: &Settings,
+        kernel: Kernel,
+        to: Listeners,
+    ) -> Result<(Self, bool)> {
         let datapath = Datapath::load(&LoadOptions {
             pin_dir: options.bpffs.clone(),
             object: OBJECT.into(),
@@ -289,6 +327,7 @@ impl Fabric {
             network: Network::new(NetworkConfig::default()),
             planner,
             datapath,
+            kernel,
             uplinks: Uplinks::default(),
             to,
             addresses: BTreeSet::new(),
@@ -298,7 +337,12 @@ impl Fabric {
         Ok((fabric, inherited))
     }
 
-    fn configure(&mut self, options: &Options, settings: &NodeSettings) {
+    fn configure(&mut self, options: &Options, settings: &Settings) {
+        let Settings {
+            node: settings,
+            owned,
+        } = settings;
+        self.kernel.configure(settings.kernel_routes, owned);
         self.network.configure(NetworkConfig {
             ports: settings
                 .uplinks
@@ -328,58 +372,64 @@ impl Fabric {
     async fn run(
         mut self,
         options: &Options,
-        mut monitor: Monitor,
-        mut neighbours: Neighbours,
+        mut sockets: Sockets,
         mut commands: mpsc::Receiver<Command>,
     ) {
         let mut slow = tokio::time::interval(limits::FABRIC_RETRY);
         slow.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut busy = false;
+        let mut busy = true;
         let mut not_before = Instant::now();
         loop {
-            // One listing at a time may run on a netlink socket, so that a listing is never cut short for a command.
-            let event = {
-                let mut event = pin!(next(&mut monitor, not_before));
-                loop {
-                    tokio::select! {
-                        biased;
-                        command = commands.recv() => match command {
-                            Some(Command::Stop) | None => return,
-                            Some(command) => {
-                                self.command(options, command);
-                                self.more(options, &mut commands);
-                            }
-                        },
-                        event = &mut event => break event,
-                        _ = slow.tick() => {
-                            self.network.probe_again();
-                            self.planner.retry();
-                            self.uplinks.retry();
+            // Links first: nothing else may keep a loss waiting.
+            tokio::select! {
+                biased;
+                event = next(&mut sockets.monitor, not_before) => match event {
+                    Ok(NetlinkEvent::Snapshot(facts)) => self.network.snapshot(facts),
+                    Ok(NetlinkEvent::Changes(facts)) => {
+                        for fact in facts {
+                            self.network.apply(fact);
                         }
-                        () = core::future::ready(()), if busy => {}
                     }
-                    busy = self.settle(&mut neighbours).await;
-                }
-            };
-            match event {
-                Ok(NetlinkEvent::Snapshot(facts)) => self.network.snapshot(facts),
-                Ok(NetlinkEvent::Changes(facts)) => {
-                    for fact in facts {
-                        self.network.apply(fact);
+                    Err(error) => {
+                        self.fail(format!("netlink: {error}"));
+                        not_before = Instant::now() + limits::FABRIC_RETRY;
                     }
+                },
+                command = commands.recv() => match command {
+                    Some(Command::Stop) | None => return,
+                    Some(command) => {
+                        self.command(options, command);
+                        self.more(options, &mut commands);
+                    }
+                },
+                event = sockets.routes.next() => match event {
+                    Ok(event) => self.kernel.found(&event),
+                    Err(error) => self.kernel.failed(&error),
+                },
+                _ = slow.tick() => {
+                    self.network.probe_again();
+                    self.planner.retry();
+                    self.uplinks.retry();
+                    self.kernel.tick();
                 }
-                Err(error) => {
-                    self.fail(format!("netlink: {error}"));
-                    not_before = Instant::now() + limits::FABRIC_RETRY;
-                }
+                () = core::future::ready(()), if busy => {}
             }
-            busy = self.settle(&mut neighbours).await;
+            busy = self.settle(&mut sockets).await;
             if self.note_addresses() {
                 // One that waits serves this change too.
                 let _ = self.to.addresses_changed.try_send(());
             }
-            monitor.watch(self.network.ports().map(|(ifindex, _)| ifindex));
+            self.watch(&mut sockets.monitor);
         }
+    }
+
+    /// The links whose loss must be seen at once.
+    fn watch(&self, monitor: &mut Monitor) {
+        let uplinks = self
+            .network
+            .ports()
+            .filter(|(_, port)| port.role == PortRole::Uplink);
+        monitor.watch(uplinks.map(|(ifindex, _)| ifindex));
     }
 
     /// Takes in what else waits, so that one round of writes serves all.
@@ -396,10 +446,16 @@ impl Fabric {
 
     fn command(&mut self, options: &Options, command: Command) {
         match command {
-            Command::Fib { generation, delta } => self.planner.apply_fib(generation, delta),
+            Command::Fib { generation, delta } => {
+                self.kernel.apply_fib(&delta);
+                self.planner.apply_fib(generation, delta);
+            }
             Command::Track(NextHopInterest::Track(key)) => self.network.track(from_bgp(key)),
             Command::Track(NextHopInterest::Release(key)) => self.network.release(from_bgp(key)),
-            Command::Settled => self.planner.prune(),
+            Command::Settled => {
+                self.planner.prune();
+                self.kernel.table().prune();
+            }
             Command::Configure(settings) => self.configure(options, &settings),
             Command::Ask(question) => question(self),
             Command::Stop => {}
@@ -408,14 +464,15 @@ impl Fabric {
 
     /// Carries changes through to the maps and to the speaker. Returns whether there is more to write: a batch at a time,
     /// so that a link that fails doesn't wait for a table that loads.
-    async fn settle(&mut self, neighbours: &mut Neighbours) -> bool {
+    async fn settle(&mut self, sockets: &mut Sockets) -> bool {
         loop {
             self.network.update();
             while let Some(delta) = self.network.poll_delta() {
                 for (ifindex, port) in &delta.ports {
-                    self.uplinks
-                        .changed(&mut self.datapath, *ifindex, port.as_ref());
+                    let port = port.as_ref().filter(|port| port.role != PortRole::Pod);
+                    self.uplinks.changed(&mut self.datapath, *ifindex, port);
                 }
+                self.kernel.apply_net(&delta);
                 self.planner.apply_net(delta);
             }
             let mut interested = false;
@@ -431,7 +488,8 @@ impl Fabric {
             }
         }
         while let Some(probe) = self.network.poll_probe() {
-            if let Err(error) = neighbours.keep_resolved(probe.ifindex, probe.addr).await {
+            let Probe { ifindex, addr } = probe;
+            if let Err(error) = sockets.neighbours.keep_resolved(ifindex, addr).await {
                 tracing::debug!(%error, "a neighbour cannot be resolved now");
             }
         }
@@ -448,7 +506,8 @@ impl Fabric {
         if let Some(generation) = self.planner.poll_programmed() {
             self.tell(Event::Programmed { generation }).await;
         }
-        more
+        // The maps come first.
+        more || self.kernel.write(&mut sockets.routes).await
     }
 
     /// Writes one batch, if there is one.

@@ -213,7 +213,7 @@ impl App<'_> {
     async fn apply(&mut self, generation: &Generation) -> Result<()> {
         self.apply_bgp(generation).await?;
         if let Some(fabric) = &self.shared.fabric {
-            fabric.configure((&*generation).into()).await;
+            fabric.configure(generation.into()).await;
         }
         Ok(())
     }

@@ -27,8 +27,10 @@ use crate::wire::{Malformed, Message};
 
 /// `RTNLGRP_LINK`, `RTNLGRP_NEIGH`, `RTNLGRP_IPV4_IFADDR`, `RTNLGRP_IPV6_IFADDR`.
 const GROUPS: [u32; 4] = [1, 3, 5, 9];
+/// What is listed, and the request for it by sequence number.
+type List = (&'static str, fn(u32) -> Vec<u8>);
 /// What there is to list.
-const LISTS: [(&str, fn(u32) -> Vec<u8>); 3] = [
+const LISTS: [List; 3] = [
     ("links", dump_links),
     ("addresses", dump_addresses),
     ("neighbours", dump_neighbours),

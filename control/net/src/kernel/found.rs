@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::objects::{GroupSlot, HopSlot};
+use super::objects::HopSlot;
 use super::{
     BLACKHOLE_METRIC, FoundNextHop, FoundValue, KernelTable, Listing, METRIC, Members, PROTOCOL,
 };
@@ -99,7 +99,7 @@ impl KernelTable {
         self.group_ids.claim(id);
         let mut members: Vec<_> = members.to_vec();
         members.sort_unstable();
-        let slot = self.groups.entry(id).or_insert_with(GroupSlot::default);
+        let slot = self.groups.entry(id).or_default();
         if slot.held.as_deref() != Some(&members[..]) {
             slot.held = Some(Arc::from(members));
         }

@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use causeway_bench_ebpf::PLAIN_ROUTES;
 
-use crate::bgp::table::{Prefix, Table};
+use crate::bgp::table::Prefix;
 
 /// The first bytes of a frame; as long as the whole frame.
 pub(crate) type Frame = causeway_bench_ebpf::Frame;
@@ -42,7 +42,7 @@ pub(crate) const BLOCK6_LEN: u8 = 64;
 pub(crate) const NODES: u32 = PLAIN_ROUTES as u32;
 
 /// Frames of `flows` flows, in random order.
-pub(crate) fn frames(to: Destinations, flows: usize, table: &Table, seed: u64) -> Vec<Frame> {
+pub(crate) fn frames(to: Destinations, flows: usize, table: &[Prefix], seed: u64) -> Vec<Frame> {
     let mut random = Random(seed);
     (0..flows)
         .map(|_| {
@@ -55,7 +55,7 @@ pub(crate) fn frames(to: Destinations, flows: usize, table: &Table, seed: u64) -
                     ipv4(u32::from_be_bytes(PODS4) | block << 8 | host, ports)
                 }
                 Destinations::Internet4 => {
-                    let prefix = table.prefixes[(bits >> 32) as usize % table.prefixes.len()];
+                    let prefix = table[(bits >> 32) as usize % table.len()];
                     ipv4(within(prefix, bits as u32), ports)
                 }
                 Destinations::Pods6 => {
@@ -63,7 +63,7 @@ pub(crate) fn frames(to: Destinations, flows: usize, table: &Table, seed: u64) -
                     ipv6(pods6(block) | u128::from(bits as u16) | 1, ports)
                 }
                 Destinations::Internet6 => {
-                    let prefix = table.prefixes[(bits >> 32) as usize % table.prefixes.len()];
+                    let prefix = table[(bits >> 32) as usize % table.len()];
                     ipv6(widened(within(prefix, bits as u32)), ports)
                 }
             };

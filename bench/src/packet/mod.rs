@@ -13,6 +13,7 @@
 //! [`veth`] sends real frames through interfaces, against the kernel.
 
 mod flows;
+mod internet;
 mod ours;
 mod plain;
 mod veth;
@@ -35,8 +36,6 @@ use plain::Plain;
 
 const SEED: u64 = 1;
 const FULL_ROUNDS: usize = 15;
-const FULL_ROUTES: usize = 1_000_000;
-const QUICK_ROUTES: usize = 100_000;
 /// Packets of one measurement.
 const PACKETS: u32 = 400_000;
 /// Packets before the first one, to fill caches as they are in the middle of a run.
@@ -54,6 +53,12 @@ pub(crate) struct Args {
     /// The programs of the bench.
     #[arg(long, default_value = "target/bpfel-unknown-none/ebpf/bench")]
     bench_object: PathBuf,
+    /// A recorded table (MRT, gzipped).
+    #[arg(long, default_value = "tests/data/ris/ris-bview-20020722-2337.gz")]
+    table: PathBuf,
+    /// A made-up table of so many prefixes instead, spread evenly.
+    #[arg(long)]
+    routes: Option<usize>,
     /// Rounds per case [default: 15, quick: 3].
     #[arg(long)]
     rounds: Option<usize>,
@@ -149,7 +154,10 @@ pub(crate) fn run(args: &Args, quick: bool, report: &mut Report) -> Result<()> {
     // A namespace of this thread's own, for the interfaces that packets come from and go to.
     unshare(CloneFlags::CLONE_NEWNET).context("make a network namespace")?;
     let interfaces = flows::make_interfaces()?;
-    let table = Table::generate(if quick { QUICK_ROUTES } else { FULL_ROUTES }, 0, SEED);
+    let table = match args.routes {
+        Some(routes) => Table::generate(routes, 0, SEED).prefixes,
+        None => internet::read(&args.table)?,
+    };
     let mut plain = Plain::load(&args.bench_object, interfaces)?;
     let small = Ours::load(&args.object, interfaces)?;
     let mut full = Ours::load(&args.object, interfaces)?;

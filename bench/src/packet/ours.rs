@@ -21,7 +21,7 @@ use super::flows::{
     BLOCK4_LEN, BLOCK6_LEN, Interfaces, NODES, OWN_MAC, PODS4, PODS4_LEN, PODS6_LEN, WIDENED_BITS,
     pods6, widened,
 };
-use crate::bgp::table::{Prefix, Table};
+use crate::bgp::table::Prefix;
 
 /// ECMP groups that routes point to in turn.
 pub(crate) const GROUPS: u32 = 16;
@@ -117,10 +117,10 @@ impl Ours {
     }
 
     /// Adds a full table of each family, and what is made of it.
-    pub(crate) fn fill(&mut self, table: &Table) -> Result<()> {
+    pub(crate) fn fill(&mut self, table: &[Prefix]) -> Result<()> {
         let mut routes4: LpmTrie<_, [u8; 4], u32> = self.map("routes4")?.try_into()?;
         let mut routes6: LpmTrie<_, [u8; 16], u32> = self.map("routes6")?.try_into()?;
-        for (prefix, group) in table.prefixes.iter().zip((0..).map(group_of)) {
+        for (prefix, group) in table.iter().zip((0..).map(group_of)) {
             let key = Key::new(prefix.len.into(), prefix.addr.to_be_bytes());
             routes4.insert(&key, group, 0).context("a route")?;
             let len = u32::from(prefix.len + WIDENED_BITS);
@@ -175,18 +175,17 @@ impl Ours {
     }
 
     /// The flat table: every /8 of it, longest prefixes last.
-    fn put_flat(&mut self, table: &Table) -> Result<()> {
-        let mut routes: Vec<(Prefix, u32)> = table
-            .prefixes
-            .iter()
-            .copied()
-            .zip((0..).map(group_of))
-            .collect();
+    fn put_flat(&mut self, table: &[Prefix]) -> Result<()> {
+        let mut routes: Vec<(Prefix, u32)> =
+            table.iter().copied().zip((0..).map(group_of)).collect();
         routes.sort_by_key(|(prefix, _)| prefix.len);
         let mut tables: BTreeMap<u8, Vec<u32>> = BTreeMap::new();
+        let mut covers = [0; OCTETS as usize];
         for (prefix, group) in routes {
             let [first, second, third, _] = prefix.addr.to_be_bytes();
-            if prefix.len < 8 {
+            if prefix.len <= 8 {
+                let at = usize::from(first);
+                covers[at..at + (1 << (8 - prefix.len))].fill(group);
                 continue;
             }
             let table = tables
@@ -209,7 +208,7 @@ impl Ours {
             outer.set(octet.into(), &inner, 0)?;
             let root = Flat4Root {
                 mode: flat4_mode::TABLE,
-                group: 0,
+                group: covers[usize::from(octet)],
             };
             self.put("flat4_roots", octet.into(), &root)?;
         }

@@ -17,7 +17,7 @@ use super::flows::{Destinations, Frame, Interfaces, NODES, OWN_MAC, PODS4};
 use super::ours::Ours;
 use super::plain::Plain;
 use super::{Samples, cpu_ns, flows};
-use crate::bgp::table::Table;
+use crate::bgp::table::Prefix;
 use crate::report::{Comparison, Report};
 
 /// Frames that the generator hands over at once; less than a veth's ring takes.
@@ -58,7 +58,7 @@ pub(crate) const PATH: Interfaces = Interfaces {
 const SINK: u32 = 24;
 
 /// Makes the interfaces, and the routes of the kernel: every node's pods and the whole table.
-pub(crate) fn make_path(table: &Table) -> Result<()> {
+pub(crate) fn make_path(table: &[Prefix]) -> Result<()> {
     let own = OWN_MAC.map(|byte| format!("{byte:02x}")).join(":");
     let mut lines = vec![
         format!(
@@ -86,7 +86,6 @@ pub(crate) fn make_path(table: &Table) -> Result<()> {
     }
     lines.extend(
         table
-            .prefixes
             .iter()
             .map(|prefix| format!("route replace {prefix} {via}")),
     );
@@ -126,7 +125,7 @@ pub(crate) fn attach_sink(plain: &mut Plain) -> Result<()> {
 pub(crate) fn run(
     plain: &mut Plain,
     ours: &mut Ours,
-    table: &Table,
+    table: &[Prefix],
     (rounds, packets): (usize, u32),
     wanted: impl Fn(&str) -> bool,
     report: &mut Report,

@@ -89,8 +89,13 @@ fn reflection_agrees_with_the_model() {
 fn whatever_happens_the_network_comes_to_rest_as_the_model_says() {
     let seed = seed(4);
     let mut random = Random::new(seed);
-    let mut network = at_rest(topology::random_graph(16, 14, &mut random), seed);
-    let rounds = if full_tier() { 200 } else { 12 };
+    let mut plan = topology::random_graph(16, 14, &mut random);
+    for node in &mut plan.nodes {
+        node.always_compare_med = random.one_in(2);
+        node.maximum_paths = if random.one_in(2) { 4 } else { 1 };
+    }
+    let mut network = at_rest(plan, seed);
+    let rounds = if full_tier() { 5_000 } else { 100 };
     for round in 0..rounds {
         for _ in 0..=random.below(3) {
             disturb(&mut network, &mut random);

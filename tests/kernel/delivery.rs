@@ -5,21 +5,27 @@
 //!   192.0.2.2      192.0.2.1   10.1.0.1    10.1.0.2
 //! ```
 
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use causeway_maps::{Hook, Reason, next_hop_flags, port_flags};
 use serde_json::Value;
 use support::{Lab, Node, traffic, wait_until};
 
+use crate::frame::{Family, Frame};
 use crate::rig::Rig;
-use crate::world::{World, group, next_hop, port};
+use crate::world::{VID, World, group, next_hop, port};
 
 const TO_POD: u16 = 1;
 const TO_OUTSIDE: u16 = 2;
 const POD4: [u8; 4] = [10, 1, 0, 2];
 const POD6: [u8; 16] = [0x20, 1, 0x0d, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];
-const LIMIT: std::time::Duration = std::time::Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(10);
+/// A VLAN device on the uplink, as far as the maps know; the kernel has none.
+const VLAN_DEVICE: u32 = 5_000;
+const DISCARD_PORT: u16 = 9;
 
 /// An interface as its node shows it.
 struct Interface {
@@ -172,6 +178,39 @@ fn interface(node: &Node, name: &str) -> Result<Interface> {
     })
 }
 
+/// Hands a frame to an interface of this thread's namespace as it is.
+fn send_raw(ifindex: u32, frame: &[u8]) -> Result<()> {
+    use nix::libc;
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+    let socket = socket(
+        AddressFamily::Packet,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )?;
+    // SAFETY: zeros are a valid address.
+    let mut to: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    to.sll_family = libc::AF_PACKET as u16;
+    to.sll_ifindex = i32::try_from(ifindex)?;
+    // SAFETY: the frame and the address live across the call, and the lengths are theirs.
+    let sent = unsafe {
+        libc::sendto(
+            socket.as_raw_fd(),
+            frame.as_ptr().cast(),
+            frame.len(),
+            0,
+            (&raw const to).cast(),
+            size_of_val(&to) as u32,
+        )
+    };
+    ensure!(
+        sent == frame.len() as isize,
+        "sendto: {}",
+        std::io::Error::last_os_error()
+    );
+    Ok(())
+}
+
 fn pod_addresses() -> [IpAddr; 2] {
     [POD4.into(), POD6.into()]
 }
@@ -278,4 +317,55 @@ fn a_transfer_into_a_pod_keeps_its_segments_and_sums() {
         }
         Ok(())
     });
+}
+
+/// The kernel takes the tag out before TC sees the packet, and would not deliver one whose tag is still beside it.
+#[test]
+fn a_tagged_packet_is_delivered_without_its_tag() {
+    for with_xdp in [false, true] {
+        Lab::test(|lab| {
+            let mut stage = Stage::new(lab, with_xdp)?;
+            let up = interface(&stage.node, "up0")?;
+            let mut vlan = port(VLAN_DEVICE, port_flags::ENABLED | port_flags::UPLINK);
+            vlan.mac = up.mac;
+            stage.world.ports.insert(VLAN_DEVICE, vlan);
+            stage.world.vlans.insert((up.ifindex, VID), VLAN_DEVICE);
+            stage.change(RESOLVED_LOCAL | next_hop_flags::PEER, [0; 16]);
+
+            let mut frame = Frame::udp(Family::V4, 0);
+            frame.bytes[..6].copy_from_slice(&up.mac);
+            frame.set_source("192.0.2.2");
+            frame.set_destination("10.1.0.2");
+            let at = frame.payload() + 2;
+            frame.bytes[at..at + 2].copy_from_slice(&DISCARD_PORT.to_be_bytes());
+            let mut other_vlan = frame.clone();
+            frame.tag(VID);
+            other_vlan.tag(VID + 1);
+
+            let socket = stage
+                .pod
+                .enter(|| UdpSocket::bind((IpAddr::from(POD4), DISCARD_PORT)))??;
+            socket.set_read_timeout(Some(LIMIT))?;
+            let from = interface(&stage.outside, "eth0")?.ifindex;
+            stage.outside.enter(|| {
+                send_raw(from, &other_vlan.bytes)?;
+                send_raw(from, &frame.bytes)
+            })??;
+            let mut payload = [0; 64];
+            let (len, _) = socket
+                .recv_from(&mut payload)
+                .with_context(|| format!("{:?}", stage.rig.named_counters()))?;
+            ensure!(payload[..len] == *b"causeway", "{payload:x?}");
+            let counted = |hook, reason| stage.rig.counted(hook, reason)[0];
+            ensure!(counted(Hook::TcUplink, Reason::Forwarded4) == 1);
+            ensure!(counted(Hook::TcUplink, Reason::PortDisabled) == 1);
+            ensure!((counted(Hook::Xdp, Reason::Local) == 1) == with_xdp);
+            socket.set_read_timeout(Some(Duration::from_millis(50)))?;
+            ensure!(
+                socket.recv_from(&mut payload).is_err(),
+                "a packet of another VLAN was delivered"
+            );
+            Ok(())
+        });
+    }
 }

@@ -204,7 +204,7 @@ fn send_raw(ifindex: u32, frame: &[u8]) -> Result<()> {
         )
     };
     ensure!(
-        sent == frame.len() as isize,
+        usize::try_from(sent) == Ok(frame.len()),
         "sendto: {}",
         std::io::Error::last_os_error()
     );

@@ -25,6 +25,7 @@
 #![forbid(unsafe_code)]
 
 pub mod catalogue;
+pub mod fixture;
 mod layout;
 mod pods;
 mod reason;

@@ -8,9 +8,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use bytemuck::Zeroable;
-use causeway_datapath::{AttachMode, Datapath, Error, LoadOptions, OBJECT, XdpMode};
+use causeway_datapath::{
+    AttachMode, Datapath, Error, LoadOptions, OBJECT, TcHook, TcProgram, XdpMode,
+};
 use causeway_maps::catalogue::{LAYOUT, MAX_IFINDEX, NEXT_HOPS};
-use causeway_maps::{Group, GroupId, NextHop, NextHopId, Reason, RouteKey4, RouteKey6};
+use causeway_maps::{
+    Flat4Block, Flat4Root, Group, GroupId, NextHop, NextHopId, Reason, RouteKey4, RouteKey6,
+};
 use causeway_plan::{Dump, Op};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -205,44 +209,212 @@ fn an_entry_that_the_kernel_refuses_is_named_and_the_others_are_written() {
     });
 }
 
+/// Records another layout hash for a map, as a release of another time would have left it.
+fn relabel(options: &LoadOptions<'_>, map: &str) -> Result<()> {
+    let mut all = causeway_maps::catalogue::ALL.iter();
+    let position = all.position(|spec| spec.name == map);
+    let position = u32::try_from(position.context("no such map")?)?;
+    let layout = options.pin_dir.join(LAYOUT.name);
+    bpftool(
+        &["map", "update", "pinned"],
+        &layout,
+        &update_words(position),
+    )
+}
+
 #[test]
-fn a_map_of_another_layout_is_made_anew_and_the_others_stay() {
+fn a_map_of_an_unknown_layout_is_made_anew_with_those_it_is_bound_to() {
     on_a_host(|bpffs| {
         let options = options(bpffs);
         let mut datapath = Datapath::load(&options)?;
         for op in &some_of_everything() {
             datapath.apply(op)?;
         }
+        datapath.commit()?;
         drop(datapath);
-
-        // As an older release would have left it: another hash for `groups`, and a map of another type in a pin's place.
-        let position = causeway_maps::catalogue::ALL
-            .iter()
-            .position(|spec| spec.name == "groups");
-        let position = u32::try_from(position.context("no groups")?)?;
-        let layout = options.pin_dir.join(LAYOUT.name);
-        bpftool(
-            &["map", "update", "pinned"],
-            &layout,
-            &update_words(position),
-        )?;
-        let routes6 = options.pin_dir.join("routes6");
-        std::fs::remove_file(&routes6)?;
-        let words = [
-            "type", "hash", "key", "4", "value", "4", "entries", "8", "name", "routes6",
-        ];
-        bpftool(&["map", "create"], &routes6, &words.map(String::from))?;
-
+        // `groups` names next hops by id, and routes name groups: ids of two makings would mix.
+        relabel(&options, "groups")?;
         let datapath = Datapath::load(&options)?;
-        let recreated: Vec<_> = datapath.recreated().iter().map(|map| map.map).collect();
+        let recreated = datapath.recreated();
+        let named = |map| recreated.iter().any(|other| other.map == map);
         ensure!(
-            recreated == ["routes6", "groups"],
+            ["groups", "routes4", "routes6", "next_hops", "pods4"].map(named) == [true; 5],
+            "{recreated:?}"
+        );
+        ensure!(!named("counters"), "{recreated:?}");
+        let dump = datapath.dump()?;
+        ensure!(dump.groups.is_empty() && dump.routes4.is_empty() && dump.next_hops.is_empty());
+        ensure!(!datapath.incomplete(), "there is no program to wait for");
+        Ok(())
+    });
+}
+
+#[test]
+fn an_upgrade_that_is_not_completed_leaves_programs_and_maps_as_they_were() {
+    on_a_host(|bpffs| {
+        let options = options(bpffs);
+        let up0 = ifindex("up0")?;
+        let mut datapath = Datapath::load(&options)?;
+        datapath.attach("up0", up0, AttachMode::Native)?;
+        for op in &some_of_everything() {
+            datapath.apply(op)?;
+        }
+        datapath.commit()?;
+        let before = datapath.dump()?;
+        drop(datapath);
+        relabel(&options, "groups")?;
+
+        // Killed before its maps were complete, twice.
+        for _ in 0..2 {
+            let datapath = Datapath::load(&options)?;
+            ensure!(datapath.incomplete(), "programs of before are at work");
+            ensure!(datapath.dump()?.routes4.is_empty());
+        }
+        let pinned = Datapath::pinned_entries(&options.pin_dir, "routes4")?;
+        ensure!(
+            pinned == 2,
+            "{pinned} of the routes that the old programs use"
+        );
+
+        let mut datapath = Datapath::load(&options)?;
+        for op in &some_of_everything() {
+            datapath.apply(op)?;
+        }
+        datapath.completed();
+        ensure!(datapath.attach("up0", up0, AttachMode::Auto)?.replaced);
+        datapath.commit()?;
+        drop(datapath);
+        let datapath = Datapath::load(&options)?;
+        ensure!(
+            datapath.recreated().is_empty(),
             "{:?}",
             datapath.recreated()
         );
+        ensure!(datapath.dump()? == before);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_map_of_another_capacity_gives_its_entries_to_the_new_one() {
+    on_a_host(|bpffs| {
+        let options = options(bpffs);
+        let mut datapath = Datapath::load(&options)?;
+        for op in &some_of_everything() {
+            datapath.apply(op)?;
+        }
+        datapath.commit()?;
+        drop(datapath);
+        let routes4 = options.pin_dir.join("routes4");
+        std::fs::remove_file(&routes4)?;
+        let words = [
+            "type", "lpm_trie", "key", "8", "value", "4", "entries", "16", "name", "routes4",
+            "flags", "1",
+        ];
+        bpftool(&["map", "create"], &routes4, &words.map(String::from))?;
+        let bytes = "key 32 0 0 0 10 0 0 1 value 3 0 0 0";
+        let words: Vec<String> = bytes.split(' ').map(String::from).collect();
+        bpftool(&["map", "update", "pinned"], &routes4, &words)?;
+
+        let datapath = Datapath::load(&options)?;
+        let [recreated] = datapath.recreated() else {
+            anyhow::bail!("{:?}", datapath.recreated());
+        };
+        ensure!(
+            recreated.map == "routes4" && recreated.migrated == Some(1),
+            "{recreated:?}"
+        );
+        ensure!(recreated.reason.contains("capacity"), "{recreated:?}");
         let dump = datapath.dump()?;
-        ensure!(dump.groups.is_empty() && dump.routes6.is_empty());
-        ensure!(dump.routes4.len() == 2 && dump.next_hops.len() == 1);
+        let (key, _) = route4(1);
+        ensure!(
+            dump.routes4.get(&key) == Some(&GroupId(3)),
+            "{:?}",
+            dump.routes4
+        );
+        ensure!(dump.groups.len() == 1 && dump.next_hops.len() == 1);
+        Ok(())
+    });
+}
+
+#[test]
+fn tc_programs_are_replaced_in_place_and_go_with_the_rest_by_either_way() {
+    for hook in [TcHook::Tcx, TcHook::Clsact] {
+        on_a_host(move |bpffs| {
+            let options = options(bpffs);
+            let up0 = ifindex("up0")?;
+            for _ in 0..2 {
+                let mut datapath = Datapath::load(&options)?;
+                datapath.set_tc_hook(hook);
+                datapath.attach_tc("up0", up0, TcProgram::Uplink)?;
+                datapath.attach_tc("up1", ifindex("up1")?, TcProgram::Pod)?;
+                let there = tc_programs(&options.pin_dir, "up0")?;
+                ensure!(there == 1, "{hook:?}: {there} programs");
+            }
+            ensure!(
+                tc_programs(&options.pin_dir, "up0")? == 1,
+                "{hook:?}: it went with the process"
+            );
+            let mut datapath = Datapath::load(&options)?;
+            datapath.set_tc_hook(hook);
+            datapath.detach_tc(up0)?;
+            datapath.detach_tc(up0)?;
+            ensure!(
+                tc_programs(&options.pin_dir, "up0")? == 0,
+                "{hook:?}: it stays after a detach"
+            );
+            ensure!(tc_programs(&options.pin_dir, "up1")? == 1);
+            datapath.unload()?;
+            ensure!(
+                tc_programs(&options.pin_dir, "up1")? == 0,
+                "{hook:?}: it stays"
+            );
+            Ok(())
+        });
+    }
+}
+
+/// TC programs on an interface: pinned links, of which bpftool before 7.3 knows nothing, and filters.
+fn tc_programs(pin_dir: &Path, interface: &str) -> Result<usize> {
+    let pin = pin_dir.join(format!("links/tc-{}", ifindex(interface)?));
+    let output = std::process::Command::new("tc")
+        .args(["filter", "show", "dev", interface, "ingress"])
+        .output()?;
+    let filters = String::from_utf8(output.stdout)?;
+    Ok(usize::from(pin.exists()) + filters.matches("direct-action").count())
+}
+
+#[test]
+fn flat_tables_are_made_written_and_dropped() {
+    on_a_host(|bpffs| {
+        let mut datapath = Datapath::load(&options(bpffs))?;
+        datapath.commit()?;
+        let row = |group| {
+            Box::new(Flat4Block {
+                groups: [group; 256],
+            })
+        };
+        let rows = vec![([10, 3], row(7)), ([10, 4], row(8)), ([11, 0], row(9))];
+        let root = Flat4Root { mode: 2, group: 5 };
+        let ops = [
+            Op::PutFlat4Rows(rows.clone()),
+            Op::PutFlat4Roots(vec![(10, root)]),
+            Op::PutPods4(vec![(0, GroupId(3)), (65_535, GroupId(4))]),
+            Op::PutPods6(vec![(1, GroupId(3))]),
+        ];
+        for op in ops.iter().chain(&ops) {
+            datapath.apply(op)?;
+        }
+        let mut wanted = Dump::default();
+        ops.iter().for_each(|op| wanted.apply(op));
+        let dump = datapath.dump()?;
+        ensure!(dump.flat4 == wanted.flat4 && dump.flat4_roots == wanted.flat4_roots);
+        ensure!(dump.pods4 == wanted.pods4 && dump.pods6 == wanted.pods6);
+        datapath.apply(&Op::DropFlat4(10))?;
+        datapath.apply(&Op::DropFlat4(10))?;
+        ensure!(datapath.dump()?.flat4.keys().all(|[octet, _]| *octet == 11));
+        datapath.set_liveness(NextHopId(7), 2)?;
+        ensure!(datapath.dead()? == [(NextHopId(7), 2)]);
         Ok(())
     });
 }

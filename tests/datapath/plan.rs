@@ -36,10 +36,9 @@ fn a_hundred_thousand_routes_are_in_the_maps_as_intended_and_survive_a_restart()
         let mut planner = Planner::new(Capacities::default());
         planner.restore(datapath.dump()?);
         want(&mut planner, ROUTES - 1)?;
-        ensure!(
-            planner.poll_batch(BATCH).is_none(),
-            "what is there was to be written again"
-        );
+        let again = settle(&mut planner, &mut datapath)?;
+        ensure!(again == 0, "what is there was written again: {again}");
+        ensure!(planner.verify(&datapath.dump()?, 10).is_empty());
         planner.prune();
         let removed = settle(&mut planner, &mut datapath)?;
         ensure!(
@@ -60,7 +59,7 @@ fn a_lost_next_hop_takes_as_many_operations_with_many_routes_as_with_one() {
         settle(&mut planner, &mut datapath)?;
         planner.apply_net(told(1, Resolution::Unusable(Unusable::NoCarrier)));
         let operations = settle(&mut planner, &mut datapath)?;
-        ensure!(operations == 2, "{operations} operations");
+        ensure!(operations == 1, "{operations} operations");
         ensure!(planner.verify(&datapath.dump()?, 10).is_empty());
         Ok(())
     });
@@ -162,11 +161,18 @@ fn told(n: u8, resolution: Resolution) -> NetDelta {
     }
 }
 
-/// Applies what there is to do; returns the number of operations.
+/// Applies what there is to do; returns the number of operations, without those on the flat table, which is made anew after
+/// a restart.
 fn settle(planner: &mut Planner, datapath: &mut Datapath) -> Result<usize> {
     let mut operations = 0;
     while let Some(batch) = planner.poll_batch(BATCH) {
-        operations += batch.ops.len();
+        let flat = |op: &&Op| {
+            matches!(
+                op,
+                Op::PutFlat4Roots(_) | Op::PutFlat4Rows(_) | Op::DropFlat4(_)
+            )
+        };
+        operations += batch.ops.iter().filter(|op| !flat(op)).count();
         let mut failures = Vec::new();
         for op in &batch.ops {
             if let Err(error) = datapath.apply(op) {

@@ -144,9 +144,56 @@ pub struct DataplaneStatus {
     /// Packets by outcome, the ones that occurred.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub counters: Vec<PacketCounter>,
+    /// Entries of maps that somebody else changed and that were put right.
+    #[serde(default)]
+    pub repaired: u64,
     /// What keeps the maps from being as desired; absent when nothing does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// A map of the programs.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Map {
+    /// Name.
+    pub name: String,
+    /// Entries in use; zeroed slots of arrays are not.
+    pub entries: usize,
+    /// Capacity.
+    pub capacity: u32,
+}
+
+/// An entry of a map, in words.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MapEntry {
+    /// Key.
+    pub key: String,
+    /// Value.
+    pub value: String,
+}
+
+/// Every entry of the maps compared with what is wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MapVerification {
+    /// Entries read.
+    pub entries: usize,
+    /// Whether everything wanted had been written when they were read.
+    pub settled: bool,
+    /// What differs, the first of it.
+    pub differences: Vec<MapDifference>,
+}
+
+/// An entry that is not as wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MapDifference {
+    /// Which.
+    pub entry: String,
+    /// `missing`, `unexpected` or `different`.
+    pub kind: String,
 }
 
 /// An interface on which packets are forwarded.

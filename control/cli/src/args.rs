@@ -55,6 +55,11 @@ pub(crate) enum Noun {
         #[command(subcommand)]
         verb: Route,
     },
+    /// The maps that the programs forward by
+    Map {
+        #[command(subcommand)]
+        verb: Map,
+    },
     /// Configuration
     Config {
         #[command(subcommand)]
@@ -107,6 +112,19 @@ pub(crate) enum Bgp {
         #[command(subcommand)]
         action: Action,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Map {
+    /// Every map: entries in use and capacity
+    List,
+    /// The entries of one map
+    Dump {
+        /// Name, as `map list` tells it
+        name: String,
+    },
+    /// Compare every entry with what is wanted; exit code 1 if any differs
+    Verify,
 }
 
 #[derive(Debug, Subcommand)]

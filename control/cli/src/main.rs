@@ -2,7 +2,7 @@
 //!
 //! 1. [`args`] says what can be asked for.
 //! 2. [`client`] asks the daemon, over HTTP on its unix socket.
-//! 3. [`bgp`], [`route`], [`status`] and [`config`] carry out one noun each.
+//! 3. [`bgp`], [`route`], [`map`], [`status`] and [`config`] carry out one noun each.
 //! 4. [`output`] prints: data to stdout as table, JSON or YAML, notes to stderr.
 //!
 //! It holds no state and links neither the speaker nor the loader: what it knows, the API told it. Only `config check`
@@ -12,6 +12,7 @@ mod args;
 mod bgp;
 mod client;
 mod config;
+mod map;
 mod output;
 mod route;
 mod status;
@@ -57,6 +58,7 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
         Noun::Status => status::run(&client, &mut printer)?,
         Noun::Bgp { verb } => bgp::run(&client, &mut printer, &verb)?,
         Noun::Route { verb } => route::run(&client, &mut printer, &verb)?,
+        Noun::Map { verb } => return map::run(&client, &mut printer, &verb),
         Noun::Config { verb } => return config::run(&mut printer, &verb),
         Noun::Completions { shell } => args::print_completions(shell),
         Noun::Man { dir } => args::write_man_pages(&dir)?,

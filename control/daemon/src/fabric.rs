@@ -11,6 +11,8 @@
 
 mod attach;
 mod kernel;
+mod liveness;
+mod maps;
 mod view;
 
 use core::net::IpAddr;
@@ -22,14 +24,16 @@ use std::thread::{self, JoinHandle};
 use anyhow::{Context as _, Result, anyhow, bail};
 use causeway_bgp::fib::FibDelta;
 use causeway_bgp::rib::{NextHopInterest, NextHopKey as BgpNextHop};
+use causeway_bgp::types::Prefix;
 use causeway_config::{Generation, NodeSettings};
 use causeway_datapath::{Datapath, LoadOptions, OBJECT};
 use causeway_maps::{Config, PodRange4, PodRange6, config_flags};
 use causeway_net::{
-    Limits, NamePattern, Network, NetworkConfig, NextHopKey, PortRole, PortRule, Probe, Subnet,
+    Fact, Limits, NamePattern, Network, NetworkConfig, NextHopKey, PortRole, PortRule, Probe,
+    Subnet,
 };
 use causeway_netlink::{Event as NetlinkEvent, Monitor, MonitorConfig, Neighbours, RouteEvents};
-use causeway_plan::{Dump, Failure, Interest, Key, Planner};
+use causeway_plan::{Failure, Interest, Key, Planner};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -37,6 +41,7 @@ use crate::bgp::{Event, Forwarding};
 use crate::limits;
 use attach::Uplinks;
 use kernel::Kernel;
+use liveness::Liveness;
 
 /// What to run on.
 #[derive(Clone, Debug)]
@@ -214,6 +219,11 @@ pub(crate) struct Fabric {
     datapath: Datapath,
     kernel: Kernel,
     uplinks: Uplinks,
+    liveness: Liveness,
+    /// Everything wanted has been said since the start.
+    settled: bool,
+    /// Entries of maps that were put right.
+    repaired: u64,
     to: Listeners,
     /// Own addresses as last seen.
     addresses: BTreeSet<IpAddr>,
@@ -287,6 +297,7 @@ async fn begin(options: &Options, settings: &Settings, to: Listeners) -> Result<
         routes,
     };
     if let NetlinkEvent::Snapshot(facts) = sockets.monitor.next().await? {
+        fabric.note_deaths(&facts);
         fabric.network.snapshot(facts);
     }
     while fabric.settle(&mut sockets).await {}
@@ -314,21 +325,33 @@ impl Fabric {
             object: OBJECT.into(),
         })?;
         for map in datapath.recreated() {
+            let reason = &map.reason;
+            match map.migrated {
+                Some(entries) => {
+                    tracing::info!(map = map.map, reason, entries, "a pinned map was converted");
+                }
+                None => tracing::warn!(map = map.map, reason, "a pinned map was made anew"),
+            }
+        }
+        if datapath.incomplete() {
             tracing::warn!(
-                ?map,
-                "a pinned map did not fit this version and was made anew"
+                "the programs of an earlier version forward on until the new maps are complete"
             );
         }
         let mut planner = Planner::new(causeway_plan::Capacities::default());
-        let dump = dump(&datapath)?;
+        let dump = datapath.dump()?;
         let inherited = !dump.routes4.is_empty() || !dump.routes6.is_empty();
         planner.restore(dump);
+        let liveness = Liveness::open(&datapath)?;
         let mut fabric = Self {
             network: Network::new(NetworkConfig::default()),
             planner,
             datapath,
             kernel,
             uplinks: Uplinks::default(),
+            liveness,
+            settled: false,
+            repaired: 0,
             to,
             addresses: BTreeSet::new(),
             error: None,
@@ -343,17 +366,20 @@ impl Fabric {
             owned,
         } = settings;
         self.kernel.configure(settings.kernel_routes, owned);
+        let ranges = owned.iter();
+        self.planner
+            .set_owned(ranges.filter_map(|range| Prefix::new(range.addr(), range.len())));
+        // Checked with the configuration.
+        let rule = |name: &str, role| {
+            let pattern = NamePattern::new(name).ok()?;
+            Some(PortRule { pattern, role })
+        };
+        let uplinks = settings.uplinks.iter();
+        let pods = settings.pod_interface_prefix.iter();
         self.network.configure(NetworkConfig {
-            ports: settings
-                .uplinks
-                .iter()
-                .filter_map(|name| {
-                    // Checked with the configuration.
-                    Some(PortRule {
-                        pattern: NamePattern::new(name).ok()?,
-                        role: PortRole::Uplink,
-                    })
-                })
+            ports: uplinks
+                .filter_map(|name| rule(name, PortRole::Uplink))
+                .chain(pods.filter_map(|prefix| rule(&format!("{prefix}*"), PortRole::Pod)))
                 .collect(),
             limits: Limits::default(),
         });
@@ -379,13 +405,19 @@ impl Fabric {
         slow.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut busy = true;
         let mut not_before = Instant::now();
+        let mut ticks = 0_u32;
         loop {
             // Links first: nothing else may keep a loss waiting.
             tokio::select! {
                 biased;
                 event = next(&mut sockets.monitor, not_before) => match event {
-                    Ok(NetlinkEvent::Snapshot(facts)) => self.network.snapshot(facts),
+                    Ok(NetlinkEvent::Snapshot(facts)) => {
+                        self.note_deaths(&facts);
+                        self.network.snapshot(facts);
+                    }
                     Ok(NetlinkEvent::Changes(facts)) => {
+                        // Before anything else: this alone moves the flows of a lost link, however many routes use it.
+                        self.note_deaths(&facts);
                         for fact in facts {
                             self.network.apply(fact);
                         }
@@ -411,6 +443,10 @@ impl Fabric {
                     self.planner.retry();
                     self.uplinks.retry();
                     self.kernel.tick();
+                    ticks = ticks.wrapping_add(1);
+                    if ticks.is_multiple_of(limits::FABRIC_VERIFY_TICKS) {
+                        self.repair();
+                    }
                 }
                 () = core::future::ready(()), if busy => {}
             }
@@ -453,6 +489,7 @@ impl Fabric {
             Command::Track(NextHopInterest::Track(key)) => self.network.track(from_bgp(key)),
             Command::Track(NextHopInterest::Release(key)) => self.network.release(from_bgp(key)),
             Command::Settled => {
+                self.settled = true;
                 self.planner.prune();
                 self.kernel.table().prune();
             }
@@ -469,8 +506,8 @@ impl Fabric {
             self.network.update();
             while let Some(delta) = self.network.poll_delta() {
                 for (ifindex, port) in &delta.ports {
-                    let port = port.as_ref().filter(|port| port.role != PortRole::Pod);
-                    self.uplinks.changed(&mut self.datapath, *ifindex, port);
+                    self.uplinks
+                        .changed(&mut self.datapath, *ifindex, port.as_ref());
                 }
                 self.kernel.apply_net(&delta);
                 self.planner.apply_net(delta);
@@ -495,6 +532,9 @@ impl Fabric {
         }
         self.uplinks.attach(&mut self.datapath);
         let more = self.write();
+        if !more {
+            self.complete();
+        }
         while let Some(fact) = self.network.poll_next_hop() {
             let key = BgpNextHop {
                 addr: fact.key.addr,
@@ -510,6 +550,27 @@ impl Fabric {
         more || self.kernel.write(&mut sockets.routes).await
     }
 
+    /// All is written that is wanted now.
+    fn complete(&mut self) {
+        if self.settled && self.datapath.incomplete() {
+            self.datapath.completed();
+            self.uplinks.retry();
+            self.uplinks.attach(&mut self.datapath);
+        }
+        if let Err(error) = self.datapath.commit() {
+            self.fail(error.to_string());
+        }
+        if let Err(error) = self.liveness.revive(&self.datapath, &self.planner) {
+            self.fail(error.to_string());
+        }
+    }
+
+    fn note_deaths(&mut self, facts: &[Fact]) {
+        if let Err(error) = self.liveness.note(&self.datapath, &self.planner, facts) {
+            self.fail(error.to_string());
+        }
+    }
+
     /// Writes one batch, if there is one.
     fn write(&mut self) -> bool {
         let Some(batch) = self.planner.poll_batch(limits::FABRIC_BATCH_OPS) else {
@@ -517,7 +578,8 @@ impl Fabric {
         };
         let mut failures = Vec::new();
         for op in &batch.ops {
-            if let Err(error) = self.datapath.apply(op) {
+            let alive = self.liveness.before(&self.datapath, op);
+            if let Err(error) = alive.and_then(|()| self.datapath.apply(op)) {
                 self.fail(error.to_string());
                 failures.extend(error.failures.iter().filter_map(|failure| {
                     Some(Failure {
@@ -578,19 +640,6 @@ fn from_bgp(key: BgpNextHop) -> NextHopKey {
 fn seed(name: &str) -> u32 {
     name.bytes().fold(0x811c_9dc5, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    })
-}
-
-fn dump(datapath: &Datapath) -> Result<Dump> {
-    let found = datapath.dump()?;
-    Ok(Dump {
-        config: found.config,
-        ports: found.ports,
-        tx_ports: found.tx_ports,
-        next_hops: found.next_hops,
-        groups: found.groups,
-        routes4: found.routes4,
-        routes6: found.routes6,
     })
 }
 

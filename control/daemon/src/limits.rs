@@ -48,6 +48,8 @@ pub(crate) const FABRIC_COMMANDS_PER_ROUND: usize = 64;
 pub(crate) const FABRIC_BATCH_OPS: usize = 4096;
 /// Pause before what failed is tried again.
 pub(crate) const FABRIC_RETRY: Duration = Duration::from_secs(1);
+/// Retries between two comparisons of all maps with what is wanted.
+pub(crate) const FABRIC_VERIFY_TICKS: u32 = 60;
 /// Pause of the speaker while the fabric is busy.
 pub(crate) const FABRIC_BUSY: Duration = Duration::from_millis(1);
 /// Bytes of a recording that wait to be written; with more it ends.

@@ -1,28 +1,32 @@
 //! The loaded object with its maps.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use aya::programs::Xdp;
+use aya::programs::{Program, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use bytemuck::{Pod, Zeroable, bytes_of, cast_slice};
 use causeway_maps::catalogue::{
-    ALL, CONFIG, COUNTERS, GROUPS, LAYOUT, MAX_IFINDEX, NEXT_HOPS, PORTS, ROUTES4, ROUTES6,
-    TX_PORTS,
+    ALL, CONFIG, COUNTERS, FLAT4, FLAT4_ROOTS, FLAT4_TABLE, GROUPS, LAYOUT, LIVENESS, MAX_IFINDEX,
+    NEXT_HOPS, PODS4, PODS6, PORTS, ROUTES4, ROUTES6, TX_PORTS, VLANS,
 };
 use causeway_maps::{
-    Config, Counter, Group, GroupId, Hook, MapSpec, NextHop, NextHopId, Reason, TxPort,
+    Config, Counter, Flat4Block, Flat4Root, Group, GroupId, Hook, MapSpec, NextHop, NextHopId,
+    Reason, TxPort, VlanKey,
 };
 use causeway_plan::{Dump, Op};
 
 use crate::attach::{self, AttachMode, Attachment, XdpMode};
 use crate::dump;
 use crate::error::{ApplyError, Error, KeyFailure};
-use crate::pins::{PinDir, Recreated};
+use crate::migrate;
+use crate::pins::{Found, PinDir, Recreated};
 use crate::preflight::check_host;
 use crate::sys;
+use crate::tc::{self, TcHook, TcProgram};
 
 const XDP_PROGRAM: &str = "causeway_xdp";
 /// Entries of one batched system call. Longer ones gain nothing and keep the CPU in the kernel.
@@ -47,6 +51,33 @@ pub struct Datapath {
     maps: Maps,
     object: Ebpf,
     recreated: Vec<Recreated>,
+    state: State,
+    tc: TcHook,
+}
+
+/// How far a change of version has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Some maps are new and empty; programs of an earlier version are at work.
+    Incomplete,
+    /// Programs may be replaced.
+    Ready,
+    /// The maps in use are those that are pinned in their places.
+    Committed,
+}
+
+/// Whether a map's entries refer to those of others, or others' to its.
+fn bound(spec: &MapSpec) -> bool {
+    let bound = [
+        &ROUTES4, &ROUTES6, &GROUPS, &NEXT_HOPS, &LIVENESS, &PORTS, &VLANS, &TX_PORTS, &CONFIG,
+    ];
+    bound.iter().any(|other| other.name == spec.name)
+}
+
+/// Whether the planner makes a map from others, and the programs do without it meanwhile.
+fn derived(spec: &MapSpec) -> bool {
+    let derived = [&PODS4, &PODS6, &FLAT4_ROOTS, &FLAT4];
+    derived.iter().any(|other| other.name == spec.name)
 }
 
 /// How full a map is.
@@ -73,26 +104,113 @@ impl Datapath {
             return Err(Error::NoObject);
         }
         let pins = PinDir::open(&options.pin_dir)?;
-        let recreated = pins.discard_misfits()?;
+        pins.discard_next()?;
+        let found = pins.examine()?;
+        // Ids bind these maps together: one that can't be converted takes the others with it.
+        let misfits = || ALL.iter().zip(&found);
+        let lost = |(spec, found): (&MapSpec, &Found)| {
+            bound(spec) && matches!(found, Found::Misfit { by: None, .. })
+        };
+        let all_anew = misfits().any(lost);
+        let path = |(spec, found): (&MapSpec, &Found)| {
+            let anew = match found {
+                Found::Nothing => false,
+                Found::Fitting => all_anew && (bound(spec) || derived(spec)),
+                Found::Misfit { .. } => true,
+            };
+            if anew {
+                pins.next(spec)
+            } else {
+                pins.map(spec)
+            }
+        };
+        let paths: Vec<PathBuf> = misfits().map(path).collect();
         let mut loader = EbpfLoader::new();
-        for spec in ALL {
-            loader.map_pin_path(spec.name, pins.map(spec));
+        for (spec, path) in ALL.iter().zip(&paths) {
+            loader.map_pin_path(spec.name, path);
         }
         let mut object = loader
             .load(&options.object)
             .map_err(|error| Error::Load(Box::new(error)))?;
-        let maps = Maps::open(&pins)?;
-        PinDir::record_hashes(maps.fd(&LAYOUT))?;
-        let program = xdp_program(&mut object)?;
-        program
-            .load()
-            .map_err(|error| Error::Load(Box::new(error)))?;
-        Ok(Self {
+        let maps = Maps::open(&paths)?;
+        let mut recreated = Vec::new();
+        for (spec, (found, path)) in ALL.iter().zip(found.into_iter().zip(&paths)) {
+            let Found::Misfit { map, reason, by } = found else {
+                if *path == pins.next(spec) {
+                    recreated.push(Recreated {
+                        map: spec.name,
+                        reason: "it belongs to others that are made anew".to_owned(),
+                        migrated: None,
+                    });
+                }
+                continue;
+            };
+            let migrated = match by.filter(|_| !all_anew && !derived(spec)) {
+                Some(by) => Some(
+                    migrate::migrate(&map, maps.fd(spec), spec, &by)
+                        .map_err(Error::system(format!("converting map {}", spec.name)))?,
+                ),
+                None => None,
+            };
+            recreated.push(Recreated {
+                map: spec.name,
+                reason,
+                migrated,
+            });
+        }
+        for (_, program) in object.programs_mut() {
+            let loaded = match program {
+                Program::Xdp(program) => program.load(),
+                Program::SchedClassifier(program) => program.load(),
+                _ => Ok(()),
+            };
+            loaded.map_err(|error| Error::Load(Box::new(error)))?;
+        }
+        xdp_program(&mut object)?;
+        let mut datapath = Self {
             pins,
             maps,
             object,
             recreated,
-        })
+            state: State::Ready,
+            tc: TcHook::of_this_kernel(),
+        };
+        if datapath.recreated.is_empty() {
+            datapath.commit()?;
+        } else if all_anew && !datapath.attached()?.is_empty() {
+            datapath.state = State::Incomplete;
+        }
+        Ok(datapath)
+    }
+
+    /// Whether programs of an earlier version are at work, with maps of their own, and must not be replaced before these
+    /// maps hold what they need: then call [`Self::completed`].
+    #[must_use]
+    pub fn incomplete(&self) -> bool {
+        self.state == State::Incomplete
+    }
+
+    /// The maps hold all that is wanted: programs may be replaced.
+    pub fn completed(&mut self) {
+        if self.state == State::Incomplete {
+            self.state = State::Ready;
+        }
+    }
+
+    /// The programs at work use these maps: those of an earlier version go. Until then an earlier version's stay, for a
+    /// successor of this process. Call it after [`Self::attach`] on every interface; calling it again does nothing.
+    ///
+    /// # Errors
+    ///
+    /// If a pin can't be renamed.
+    pub fn commit(&mut self) -> Result<(), Error> {
+        if self.state != State::Ready {
+            return Ok(());
+        }
+        self.pins.commit_next()?;
+        PinDir::record_hashes(self.maps.fd(&LAYOUT))?;
+        self.state = State::Committed;
+        Ok(())
     }
 
     /// Pinned maps that did not fit and were made anew, empty.
@@ -130,7 +248,42 @@ impl Datapath {
         attach::detach(&self.pins.links(), ifindex)
     }
 
-    /// Interfaces with our program, by index.
+    /// Attaches a TC program to an interface's ingress, or replaces the one that an earlier process left there.
+    ///
+    /// # Errors
+    ///
+    /// If the interface is gone, or the kernel can't.
+    pub fn attach_tc(
+        &mut self,
+        interface: &str,
+        ifindex: u32,
+        program: TcProgram,
+    ) -> Result<TcHook, Error> {
+        let links = self.pins.links();
+        let loaded = self.object.program_mut(program.name());
+        let loaded: Option<&mut SchedClassifier> = loaded.and_then(|p| p.try_into().ok());
+        let loaded = loaded.ok_or_else(|| Error::WrongObject {
+            what: format!("TC program {}", program.name()),
+        })?;
+        tc::attach(loaded, &links, (interface, ifindex), self.tc)?;
+        Ok(self.tc)
+    }
+
+    /// Detaches the TC program from an interface; nothing attached is fine.
+    ///
+    /// # Errors
+    ///
+    /// If the link can't be unpinned.
+    pub fn detach_tc(&mut self, ifindex: u32) -> Result<(), Error> {
+        tc::detach(&self.pins.links(), ifindex, self.tc)
+    }
+
+    /// Hangs TC programs here from now on, whatever the kernel can.
+    pub fn set_tc_hook(&mut self, hook: TcHook) {
+        self.tc = hook;
+    }
+
+    /// Interfaces with our XDP program, by index.
     ///
     /// # Errors
     ///
@@ -167,7 +320,41 @@ impl Datapath {
             Op::DeleteRoutes4(keys) => maps.delete(&ROUTES4, keys),
             Op::PutRoutes6(routes) => maps.put_routes(&ROUTES6, routes),
             Op::DeleteRoutes6(keys) => maps.delete(&ROUTES6, keys),
+            Op::PutVlan(key, ifindex) => maps.put_keyed(&VLANS, key, ifindex),
+            Op::ClearVlan(key) => maps.delete(&VLANS, &[*key]),
+            Op::PutPods4(entries) => maps.put_routes(&PODS4, entries),
+            Op::PutPods6(entries) => maps.put_routes(&PODS6, entries),
+            Op::PutFlat4Roots(roots) => {
+                let roots: Vec<_> = roots
+                    .iter()
+                    .map(|(o, root)| (u32::from(*o), *root))
+                    .collect();
+                maps.put_all(&FLAT4_ROOTS, &roots)
+            }
+            Op::PutFlat4Rows(rows) => maps.put_rows(rows),
+            Op::DropFlat4(octet) => maps.delete(&FLAT4, &[u32::from(*octet)]),
         }
+    }
+
+    /// Says why a next hop is dead: bits of [`causeway_maps::dead`], 0 for alive. For the owner of liveness alone.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses it.
+    pub fn set_liveness(&self, id: NextHopId, bits: u32) -> Result<(), ApplyError> {
+        self.maps.put(&LIVENESS, id.0, &bits)
+    }
+
+    /// The next hops that are dead, and why.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses to be read.
+    pub fn dead(&self) -> Result<Vec<(NextHopId, u32)>, Error> {
+        let slots = dump::slots::<u32>(self.maps.fd(&LIVENESS));
+        let slots = slots.map_err(Error::system("reading map liveness"))?;
+        let dead = slots.into_iter().map(|(id, bits)| (NextHopId(id), bits));
+        Ok(dead.collect())
     }
 
     /// Reads every map that the planner writes.
@@ -225,6 +412,19 @@ impl Datapath {
         Ok(counters)
     }
 
+    /// Entries of the map that is pinned under this name, whichever it is: the one that the programs at work use.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or the kernel refuses to be read.
+    pub fn pinned_entries(pin_dir: &Path, map: &str) -> Result<usize, Error> {
+        let count = || {
+            let map = sys::open_pin(&pin_dir.join(map))?;
+            migrate::count(map.as_fd())
+        };
+        count().map_err(Error::system(format!("reading map {map}")))
+    }
+
     /// Directory of the pins.
     #[must_use]
     pub fn pin_dir(&self) -> &Path {
@@ -237,6 +437,7 @@ impl Datapath {
     ///
     /// If a pin can't be removed.
     pub fn unload(self) -> Result<(), Error> {
+        tc::detach_all(self.tc);
         self.pins.remove()
     }
 
@@ -248,6 +449,7 @@ impl Datapath {
     pub fn unload_pins(pin_dir: &Path) -> Result<(), Error> {
         check_host(pin_dir)?;
         if pin_dir.exists() {
+            tc::detach_all(TcHook::of_this_kernel());
             PinDir::open(pin_dir)?.remove()
         } else {
             Ok(())
@@ -269,16 +471,20 @@ fn xdp_program(object: &mut Ebpf) -> Result<&mut Xdp, Error> {
 struct Maps(Vec<OwnedFd>);
 
 impl Maps {
-    fn open(pins: &PinDir) -> Result<Self, Error> {
-        let open = |spec: &MapSpec| {
-            sys::open_pin(&pins.map(spec)).map_err(|error| match error.kind() {
+    fn open(paths: &[PathBuf]) -> Result<Self, Error> {
+        let open = |(spec, path): (&MapSpec, &PathBuf)| {
+            sys::open_pin(path).map_err(|error| match error.kind() {
                 io::ErrorKind::NotFound => Error::WrongObject {
                     what: format!("map {}", spec.name),
                 },
                 _ => Error::system(format!("opening map {}", spec.name))(error),
             })
         };
-        ALL.iter().map(open).collect::<Result<_, _>>().map(Self)
+        ALL.iter()
+            .zip(paths)
+            .map(open)
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 
     fn fd(&self, spec: &MapSpec) -> BorrowedFd<'_> {
@@ -287,8 +493,17 @@ impl Maps {
     }
 
     fn put<V: Pod>(&self, spec: &MapSpec, index: u32, value: &V) -> Result<(), ApplyError> {
-        let key = index.to_ne_bytes();
-        sys::update(self.fd(spec), &key, bytes_of(value)).map_err(|error| ApplyError {
+        self.put_keyed(spec, &index, value)
+    }
+
+    fn put_keyed<K: Pod, V: Pod>(
+        &self,
+        spec: &MapSpec,
+        key: &K,
+        value: &V,
+    ) -> Result<(), ApplyError> {
+        let key = bytes_of(key);
+        sys::update(self.fd(spec), key, bytes_of(value)).map_err(|error| ApplyError {
             map: spec.name,
             failures: vec![KeyFailure {
                 key: key.to_vec(),
@@ -297,24 +512,103 @@ impl Maps {
         })
     }
 
+    /// Writes rows of flat tables, those of one octet at a time.
+    fn put_rows(&self, rows: &[([u8; 2], Box<Flat4Block>)]) -> Result<(), ApplyError> {
+        let mut failures = Vec::new();
+        for rows in rows.chunk_by(|([a, _], _), ([b, _], _)| a == b) {
+            let Some(([octet, _], _)) = rows.first() else {
+                continue;
+            };
+            let keys: Vec<u32> = rows.iter().map(|([_, row], _)| u32::from(*row)).collect();
+            let blocks: Vec<Flat4Block> = rows.iter().map(|(_, block)| **block).collect();
+            let mut refused = Vec::new();
+            match self.flat_table(*octet) {
+                Ok(table) => {
+                    let table = table.as_fd();
+                    in_batches(
+                        &keys,
+                        &mut refused,
+                        |at| {
+                            let (keys, blocks) = (&keys[at..], &blocks[at..]);
+                            let (bytes, count) = (cast_slice(blocks), keys.len());
+                            sys::update_batch(table, cast_slice(keys), bytes, count)
+                        },
+                        |at| sys::update(table, bytes_of(&keys[at]), bytes_of(&blocks[at])),
+                    );
+                }
+                Err(error) => refused.extend(keys.iter().map(|row| KeyFailure {
+                    key: row.to_ne_bytes().to_vec(),
+                    error: same_error(&error),
+                })),
+            }
+            // Known to the planner by both octets.
+            let row = |failure: &KeyFailure| failure.key.first().copied().unwrap_or(0);
+            failures.extend(refused.into_iter().map(|failure| KeyFailure {
+                key: vec![*octet, row(&failure)],
+                error: failure.error,
+            }));
+        }
+        refused(&FLAT4_TABLE, failures)
+    }
+
+    /// The table of a first octet, made if it is not there.
+    fn flat_table(&self, octet: u8) -> io::Result<OwnedFd> {
+        let key = u32::from(octet).to_ne_bytes();
+        let mut id = [0; 4];
+        if sys::lookup(self.fd(&FLAT4), &key, &mut id)? {
+            return sys::map_by_id(u32::from_ne_bytes(id));
+        }
+        let (size, entries) = (FLAT4_TABLE.value_size, FLAT4_TABLE.max_entries);
+        let table = sys::create_array(FLAT4_TABLE.name, size, entries)?;
+        let value = table.as_raw_fd().to_ne_bytes();
+        sys::update(self.fd(&FLAT4), &key, &value)?;
+        Ok(table)
+    }
+
+    /// The rows of all flat tables, zeroed ones left out.
+    fn flat_rows(&self) -> io::Result<BTreeMap<[u8; 2], Box<Flat4Block>>> {
+        let mut rows = BTreeMap::new();
+        for octet in 0..=u8::MAX {
+            let mut id = [0; 4];
+            if !sys::lookup(self.fd(&FLAT4), &u32::from(octet).to_ne_bytes(), &mut id)? {
+                continue;
+            }
+            let table = sys::map_by_id(u32::from_ne_bytes(id))?;
+            let blocks = dump::slots::<Flat4Block>(table.as_fd())?.into_iter();
+            rows.extend(blocks.filter_map(|(row, block)| {
+                Some(([octet, u8::try_from(row).ok()?], Box::new(block)))
+            }));
+        }
+        Ok(rows)
+    }
+
     fn put_routes<K: Pod>(
         &self,
         spec: &MapSpec,
         routes: &[(K, GroupId)],
     ) -> Result<(), ApplyError> {
+        let entries = routes.iter().map(|(key, group)| (*key, group.0));
+        self.put_all(spec, &entries.collect::<Vec<_>>())
+    }
+
+    fn put_all<K: Pod, V: Pod>(
+        &self,
+        spec: &MapSpec,
+        entries: &[(K, V)],
+    ) -> Result<(), ApplyError> {
         let map = self.fd(spec);
         let mut failures = Vec::new();
-        for routes in routes.chunks(BATCH_ENTRIES) {
-            let keys: Vec<K> = routes.iter().map(|(key, _)| *key).collect();
-            let groups: Vec<u32> = routes.iter().map(|(_, group)| group.0).collect();
+        for entries in entries.chunks(BATCH_ENTRIES) {
+            let keys: Vec<K> = entries.iter().map(|(key, _)| *key).collect();
+            let values: Vec<V> = entries.iter().map(|(_, value)| *value).collect();
             in_batches(
                 &keys,
                 &mut failures,
                 |at| {
-                    let (keys, groups) = (&keys[at..], &groups[at..]);
-                    sys::update_batch(map, cast_slice(keys), cast_slice(groups), keys.len())
+                    let (keys, values) = (&keys[at..], &values[at..]);
+                    sys::update_batch(map, cast_slice(keys), cast_slice(values), keys.len())
                 },
-                |at| sys::update(map, bytes_of(&keys[at]), bytes_of(&groups[at])),
+                |at| sys::update(map, bytes_of(&keys[at]), bytes_of(&values[at])),
             );
         }
         refused(spec, failures)
@@ -357,6 +651,16 @@ impl Maps {
                 .collect(),
             ports: dump::slots(self.fd(&PORTS))?.into_iter().collect(),
             tx_ports,
+            vlans: dump::entries::<VlanKey, u32>(self.fd(&VLANS))?
+                .into_iter()
+                .collect(),
+            pods4: groups(self.fd(&PODS4))?,
+            pods6: groups(self.fd(&PODS6))?,
+            flat4_roots: dump::slots::<Flat4Root>(self.fd(&FLAT4_ROOTS))?
+                .into_iter()
+                .filter_map(|(octet, root)| Some((u8::try_from(octet).ok()?, root)))
+                .collect(),
+            flat4: self.flat_rows()?,
             config: dump::slots::<Config>(self.fd(&CONFIG))?
                 .pop()
                 .map(|(_, config)| config),
@@ -364,7 +668,23 @@ impl Maps {
     }
 }
 
-fn routes<K: Pod + Ord>(map: BorrowedFd<'_>) -> io::Result<std::collections::BTreeMap<K, GroupId>> {
+/// Entries of an array of group ids, zeros left out.
+fn groups(map: BorrowedFd<'_>) -> io::Result<BTreeMap<u32, GroupId>> {
+    let slots = dump::slots::<u32>(map)?.into_iter();
+    Ok(slots
+        .map(|(index, group)| (index, GroupId(group)))
+        .collect())
+}
+
+/// The same error once more: `io::Error` is not `Clone`.
+fn same_error(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(errno) => io::Error::from_raw_os_error(errno),
+        None => io::Error::other(error.to_string()),
+    }
+}
+
+fn routes<K: Pod + Ord>(map: BorrowedFd<'_>) -> io::Result<BTreeMap<K, GroupId>> {
     let entries = dump::entries::<K, u32>(map)?;
     Ok(entries
         .into_iter()

@@ -114,6 +114,14 @@ pub enum Error {
         /// The kernel's answer.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A TC program can't be attached.
+    #[error("the TC program can't be attached to {interface}: {source}")]
+    AttachTc {
+        /// Interface.
+        interface: String,
+        /// The kernel's answer.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A system call failed.
     #[error("{action}: {source}")]
     System {

@@ -21,11 +21,13 @@ mod attach;
 mod datapath;
 mod dump;
 mod error;
+mod migrate;
 #[cfg(feature = "embedded-object")]
 mod object;
 mod pins;
 mod preflight;
 mod sys;
+mod tc;
 
 pub use attach::{AttachMode, Attachment, XdpMode};
 pub use datapath::{Datapath, LoadOptions, MapUsage};
@@ -34,3 +36,4 @@ pub use error::{ApplyError, Error, KeyFailure};
 pub use object::OBJECT;
 pub use pins::{DEFAULT_PIN_DIR, Recreated};
 pub use preflight::check_host;
+pub use tc::{TcHook, TcProgram};

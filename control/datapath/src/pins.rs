@@ -1,7 +1,9 @@
 //! Pinned maps: which of them still fit this program.
 //!
 //! aya takes any map that it finds pinned, whatever its type, sizes or meaning. So each is checked first against the
-//! catalogue, and by the layout hash that the `layout` map keeps; one that doesn't fit is unpinned and made anew.
+//! catalogue, and by the layout hash that the `layout` map keeps. One that doesn't fit is made anew beside the old one, in
+//! the directory `next`; it takes the old one's place when the programs that use it are at work. A process that dies before
+//! leaves the old maps to its successor, and the old programs never notice.
 
 use std::fs;
 use std::io;
@@ -14,6 +16,7 @@ use causeway_maps::MapSpec;
 use causeway_maps::catalogue::{ALL, LAYOUT};
 
 use crate::error::Error;
+use crate::migrate::{self, Conversion};
 use crate::sys;
 
 /// Where pins are unless told otherwise.
@@ -23,13 +26,31 @@ pub const DEFAULT_PIN_DIR: &str = "/sys/fs/bpf/causeway";
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 const LOCK_RETRY: Duration = Duration::from_millis(20);
 
-/// A pinned map that did not fit and was replaced by an empty one.
+/// A pinned map that did not fit and was made anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recreated {
     /// Map.
     pub map: &'static str,
     /// What differs.
     pub reason: String,
+    /// Entries that were converted and taken over; `None` if it is empty.
+    pub migrated: Option<usize>,
+}
+
+/// What is pinned in the place of a map.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// Nothing.
+    Nothing,
+    /// This very map.
+    Fitting,
+    /// Another one.
+    Misfit {
+        map: OwnedFd,
+        reason: String,
+        /// How to convert its entries, if that is known.
+        by: Option<Conversion>,
+    },
 }
 
 /// Directory of the pins, locked for as long as this lives.
@@ -76,31 +97,50 @@ impl PinDir {
         self.path.join("links")
     }
 
-    /// Unpins the maps that don't fit, and says which and why.
-    pub(crate) fn discard_misfits(&self) -> Result<Vec<Recreated>, Error> {
+    /// Where a map is pinned until the programs that use it are at work.
+    pub(crate) fn next(&self, spec: &MapSpec) -> PathBuf {
+        self.path.join(NEXT).join(spec.name)
+    }
+
+    /// What is to become of each pinned map, by position in the catalogue.
+    pub(crate) fn examine(&self) -> Result<Vec<Found>, Error> {
         let hashes = self.recorded_hashes()?;
-        let mut recreated = Vec::new();
-        for (position, spec) in ALL.iter().enumerate() {
+        let examine = |(position, spec): (usize, &'static MapSpec)| {
             let path = self.map(spec);
             let Some(map) = open_if_pinned(&path)? else {
-                continue;
+                return Ok(Found::Nothing);
             };
-            let misfit = shape_misfit(map.as_fd(), spec)
-                .map_err(Error::system(format!(
-                    "reading the facts of map {}",
-                    path.display()
-                )))?
-                .or_else(|| layout_misfit(hashes.get(position).copied().unwrap_or(0), spec));
-            if let Some(reason) = misfit {
-                fs::remove_file(&path)
-                    .map_err(Error::system(format!("unpinning {}", path.display())))?;
-                recreated.push(Recreated {
-                    map: spec.name,
-                    reason,
-                });
+            let failed = || Error::system(format!("reading the facts of map {}", path.display()));
+            let recorded = hashes.get(position).copied().unwrap_or(0);
+            let differing = differences(map.as_fd(), spec).map_err(failed())?;
+            Ok(fate(spec, map, recorded, &differing))
+        };
+        ALL.iter().enumerate().map(examine).collect()
+    }
+
+    /// Forgets the maps of an upgrade that was not completed: the programs at work use others.
+    pub(crate) fn discard_next(&self) -> Result<(), Error> {
+        let next = self.path.join(NEXT);
+        if !next.exists() {
+            fs::create_dir(&next).map_err(Error::system(format!("mkdir {}", next.display())))?;
+        }
+        for path in list(&next)? {
+            fs::remove_file(&path)
+                .map_err(Error::system(format!("unpinning {}", path.display())))?;
+        }
+        Ok(())
+    }
+
+    /// Puts the new maps in the place of the old ones.
+    pub(crate) fn commit_next(&self) -> Result<(), Error> {
+        for path in list(&self.path.join(NEXT))? {
+            if let Some(name) = path.file_name() {
+                let to = self.path.join(name);
+                fs::rename(&path, &to)
+                    .map_err(Error::system(format!("renaming {}", path.display())))?;
             }
         }
-        Ok(recreated)
+        Ok(())
     }
 
     /// The hashes that the pinned maps were made with, by position in the catalogue; none if that is not known.
@@ -110,10 +150,8 @@ impl PinDir {
             return Ok(Vec::new());
         };
         let action = || format!("reading {}", path.display());
-        if shape_misfit(map.as_fd(), &LAYOUT)
-            .map_err(Error::system(action()))?
-            .is_some()
-        {
+        let differing = differences(map.as_fd(), &LAYOUT).map_err(Error::system(action()))?;
+        if !differing.is_empty() {
             return Ok(Vec::new());
         }
         let positions = 0..LAYOUT.max_entries;
@@ -147,6 +185,7 @@ impl PinDir {
     pub(crate) fn remove(self) -> Result<(), Error> {
         // Links first: with its maps unpinned a program would forward on from what it holds.
         let links = self.links();
+        self.discard_next()?;
         let pins = ALL.iter().map(|spec| self.map(spec));
         for path in list(&links)?.into_iter().chain(pins) {
             match fs::remove_file(&path) {
@@ -158,7 +197,7 @@ impl PinDir {
                 _ => {}
             }
         }
-        for dir in [&links, &self.path] {
+        for dir in [&links, &self.path.join(NEXT), &self.path] {
             fs::remove_dir(dir).map_err(Error::system(format!("rmdir {}", dir.display())))?;
         }
         Ok(())
@@ -183,27 +222,52 @@ fn open_if_pinned(path: &Path) -> Result<Option<OwnedFd>, Error> {
     }
 }
 
-fn shape_misfit(map: BorrowedFd<'_>, spec: &MapSpec) -> io::Result<Option<String>> {
+/// A fact in which a pinned map is not as the catalogue says.
+struct Differing {
+    fact: &'static str,
+    pinned: u32,
+    ours: u32,
+}
+
+fn differences(map: BorrowedFd<'_>, spec: &MapSpec) -> io::Result<Vec<Differing>> {
     let info = sys::map_info(map)?;
     let facts = [
         ("type", info.type_, spec.kind as u32),
         ("key size", info.key_size, spec.key_size),
         ("value size", info.value_size, spec.value_size),
-        ("capacity", info.max_entries, spec.max_entries),
+        (CAPACITY, info.max_entries, spec.max_entries),
         ("flags", info.map_flags & !KERNEL_SET_FLAGS, spec.flags),
     ];
-    let differing = facts.into_iter().find(|(_, pinned, ours)| pinned != ours);
-    Ok(differing.map(|(fact, pinned, ours)| format!("its {fact} was {pinned} and is now {ours}")))
+    let differing = facts.into_iter().filter(|(_, pinned, ours)| pinned != ours);
+    Ok(differing
+        .map(|(fact, pinned, ours)| Differing { fact, pinned, ours })
+        .collect())
 }
+
+fn fate(spec: &'static MapSpec, map: OwnedFd, recorded: u64, differing: &[Differing]) -> Found {
+    let same_layout = recorded == spec.layout_hash;
+    let reason = match differing.first() {
+        Some(Differing { fact, pinned, ours }) => {
+            format!("its {fact} was {pinned} and is now {ours}")
+        }
+        None if same_layout => return Found::Fitting,
+        None => format!(
+            "its layout was {recorded:016x} and is now {:016x}",
+            spec.layout_hash
+        ),
+    };
+    let only_capacity = differing.iter().all(|other| other.fact == CAPACITY);
+    let by = if same_layout && only_capacity {
+        Some(Conversion::IDENTITY)
+    } else {
+        migrate::conversion(spec, recorded)
+    };
+    Found::Misfit { map, reason, by }
+}
+
+const CAPACITY: &str = "capacity";
+/// Directory of maps that are not in use yet.
+const NEXT: &str = "next";
 
 /// `BPF_F_RDONLY_PROG`, which the kernel adds to device maps by itself: programs only redirect by them.
 const KERNEL_SET_FLAGS: u32 = 1 << 7;
-
-fn layout_misfit(recorded: u64, spec: &MapSpec) -> Option<String> {
-    (recorded != spec.layout_hash).then(|| {
-        format!(
-            "its layout was {recorded:016x} and is now {:016x}",
-            spec.layout_hash
-        )
-    })
-}

@@ -13,7 +13,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_link_info, bpf_map_info};
+use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_link_info, bpf_map_info, bpf_map_type};
 
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
@@ -55,9 +55,7 @@ pub(crate) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
         attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
         bpf(bpf_cmd::BPF_OBJ_GET, &mut attr)?
     };
-    let fd = i32::try_from(fd).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
-    // SAFETY: the kernel has just given us this descriptor.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    owned(fd)
 }
 
 fn info<T: Copy>(fd: BorrowedFd<'_>) -> io::Result<T> {
@@ -84,6 +82,53 @@ pub(crate) fn xdp_link_ifindex(fd: BorrowedFd<'_>) -> io::Result<u32> {
     let info: bpf_link_info = info(fd)?;
     // SAFETY: the xdp arm is a plain integer; for a link of another kind its value is meaningless but valid.
     Ok(unsafe { info.__bindgen_anon_1.xdp.ifindex })
+}
+
+/// Opens a map by its id.
+pub(crate) fn map_by_id(id: u32) -> io::Result<OwnedFd> {
+    let mut attr = zeroed_attr();
+    // SAFETY: writing a field of a union of integers.
+    let fd = unsafe {
+        attr.__bindgen_anon_6.__bindgen_anon_1.map_id = id;
+        bpf(bpf_cmd::BPF_MAP_GET_FD_BY_ID, &mut attr)?
+    };
+    owned(fd)
+}
+
+/// Makes an array map.
+pub(crate) fn create_array(name: &str, value_size: u32, max_entries: u32) -> io::Result<OwnedFd> {
+    let mut attr = zeroed_attr();
+    // SAFETY: writing fields of a union of integers; the name has room and ends with a zero byte.
+    let fd = unsafe {
+        attr.__bindgen_anon_1.map_type = bpf_map_type::BPF_MAP_TYPE_ARRAY as u32;
+        attr.__bindgen_anon_1.key_size = 4;
+        attr.__bindgen_anon_1.value_size = value_size;
+        attr.__bindgen_anon_1.max_entries = max_entries;
+        let room = attr.__bindgen_anon_1.map_name.len() - 1;
+        for (to, from) in attr
+            .__bindgen_anon_1
+            .map_name
+            .iter_mut()
+            .zip(name.bytes().take(room))
+        {
+            *to = from.cast_signed();
+        }
+        bpf(bpf_cmd::BPF_MAP_CREATE, &mut attr)?
+    };
+    owned(fd)
+}
+
+fn owned(fd: i64) -> io::Result<OwnedFd> {
+    let fd = i32::try_from(fd).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+    // SAFETY: the kernel has just given us this descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The interface that a TCX link is attached to, 0 if it is gone.
+pub(crate) fn tcx_link_ifindex(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    let info: bpf_link_info = info(fd)?;
+    // SAFETY: the tcx arm is plain integers; for a link of another kind its value is meaningless but valid.
+    Ok(unsafe { info.__bindgen_anon_1.tcx.ifindex })
 }
 
 /// Writes one entry.
@@ -251,6 +296,40 @@ pub(crate) fn interface_exists(ifindex: u32) -> bool {
     let mut name = [0; libc::IF_NAMESIZE];
     // SAFETY: the buffer has the size that the call demands.
     !unsafe { libc::if_indextoname(ifindex, name.as_mut_ptr()) }.is_null()
+}
+
+/// The name of the interface with this index, in this network namespace.
+pub(crate) fn interface_name(ifindex: u32) -> Option<String> {
+    let mut name = [0; libc::IF_NAMESIZE];
+    // SAFETY: the buffer has the size that the call demands; a name that it returns ends with a zero byte within it.
+    let name = unsafe {
+        let name = libc::if_indextoname(ifindex, name.as_mut_ptr());
+        if name.is_null() {
+            return None;
+        }
+        CStr::from_ptr(name).to_owned()
+    };
+    name.into_string().ok()
+}
+
+/// The names of all interfaces of this network namespace.
+pub(crate) fn interface_names() -> Vec<String> {
+    let mut names = Vec::new();
+    // SAFETY: the list ends with an index of 0, each name ends with a zero byte, and it is freed once.
+    unsafe {
+        let list = libc::if_nameindex();
+        let mut entry = list;
+        while !entry.is_null() && (*entry).if_index != 0 {
+            if let Ok(name) = CStr::from_ptr((*entry).if_name).to_str() {
+                names.push(name.to_owned());
+            }
+            entry = entry.add(1);
+        }
+        if !list.is_null() {
+            libc::if_freenameindex(list);
+        }
+    }
+    names
 }
 
 /// `uname -r`.

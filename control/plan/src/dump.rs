@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use causeway_maps::{Config, Group, GroupId, NextHop, NextHopId, Port, RouteKey4, RouteKey6};
+use causeway_maps::{
+    Config, Flat4Block, Flat4Root, Group, GroupId, NextHop, NextHopId, Port, RouteKey4, RouteKey6,
+    VlanKey, flat4_mode,
+};
 
 use crate::op::Op;
 use crate::write::Key;
@@ -24,6 +27,16 @@ pub struct Dump {
     pub routes4: BTreeMap<RouteKey4, GroupId>,
     /// `routes6`.
     pub routes6: BTreeMap<RouteKey6, GroupId>,
+    /// `vlans`: interfaces by tag.
+    pub vlans: BTreeMap<VlanKey, u32>,
+    /// `pods4`, by block.
+    pub pods4: BTreeMap<u32, GroupId>,
+    /// `pods6`, by block.
+    pub pods6: BTreeMap<u32, GroupId>,
+    /// `flat4_roots`, by first octet.
+    pub flat4_roots: BTreeMap<u8, Flat4Root>,
+    /// The tables in `flat4`, by first and second octet.
+    pub flat4: BTreeMap<[u8; 2], Box<Flat4Block>>,
 }
 
 impl Dump {
@@ -47,6 +60,16 @@ impl Dump {
             Op::DeleteRoutes4(keys) => remove(&mut self.routes4, keys),
             Op::PutRoutes6(routes) => self.routes6.extend(routes.iter().copied()),
             Op::DeleteRoutes6(keys) => remove(&mut self.routes6, keys),
+            Op::PutVlan(key, ifindex) => put(&mut self.vlans, *key, Some(*ifindex)),
+            Op::ClearVlan(key) => put(&mut self.vlans, *key, None),
+            Op::PutPods4(entries) => put_slots(&mut self.pods4, entries, GroupId::NONE),
+            Op::PutPods6(entries) => put_slots(&mut self.pods6, entries, GroupId::NONE),
+            Op::PutFlat4Roots(roots) => {
+                let zero = bytemuck::Zeroable::zeroed();
+                put_slots(&mut self.flat4_roots, roots, zero);
+            }
+            Op::PutFlat4Rows(rows) => self.flat4.extend(rows.iter().cloned()),
+            Op::DropFlat4(octet) => self.flat4.retain(|[first, _], _| first != octet),
         }
     }
 
@@ -57,7 +80,7 @@ impl Dump {
         if self.config.is_some() && self.config != found.config {
             out.push(Difference::Other(Key::Config));
         }
-        // A port is one entry for the planner: both of its maps are repaired together.
+        // A port is one entry for the planner: its maps are repaired together.
         let pairs = |dump: &Self| -> BTreeMap<u32, (Option<Port>, bool)> {
             let ports = dump.ports.keys().chain(&dump.tx_ports);
             ports
@@ -107,6 +130,34 @@ impl Dump {
             max,
             &mut out,
         );
+        compare(&self.vlans, &found.vlans, |k| Key::Vlan(*k), max, &mut out);
+        compare(&self.pods4, &found.pods4, |k| Key::Pod4(*k), max, &mut out);
+        compare(&self.pods6, &found.pods6, |k| Key::Pod6(*k), max, &mut out);
+        compare(
+            &self.flat4_roots,
+            &found.flat4_roots,
+            |k| Key::Flat4Root(*k),
+            max,
+            &mut out,
+        );
+        // Tables that are not looked up may hold anything.
+        let read = |dump: &Self| -> BTreeMap<[u8; 2], Box<Flat4Block>> {
+            let table = |octet| {
+                let root = self.flat4_roots.get(octet);
+                root.is_some_and(|root| root.mode == flat4_mode::TABLE)
+            };
+            let rows = dump.flat4.iter();
+            rows.filter(|([octet, _], _)| table(octet))
+                .map(|(octets, row)| (*octets, row.clone()))
+                .collect()
+        };
+        compare(
+            &read(self),
+            &read(found),
+            |k| Key::Flat4Row(*k),
+            max,
+            &mut out,
+        );
         out.truncate(max);
         out
     }
@@ -128,6 +179,17 @@ fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
         Some(value) => map.insert(key, value),
         None => map.remove(&key),
     };
+}
+
+/// Entries of an array: a zero is nothing.
+fn put_slots<K: Ord + Copy, V: Copy + PartialEq>(
+    map: &mut BTreeMap<K, V>,
+    entries: &[(K, V)],
+    zero: V,
+) {
+    for (key, value) in entries {
+        put(map, *key, (*value != zero).then_some(*value));
+    }
 }
 
 fn remove<K: Ord, V>(map: &mut BTreeMap<K, V>, keys: &[K]) {

@@ -14,20 +14,28 @@
 //!
 //! * After every single operation, a route points to a group that is written, and a group to next hops that are written.
 //! * Prefix-independent: a next hop that is lost rewrites the groups that hold it, never a route.
-//! * Local prefixes (own addresses, connected subnets, neighbours) beat BGP's for the same prefix.
+//! * Local prefixes (own addresses, connected subnets, neighbours) beat BGP's for the same prefix, and these what drops
+//!   the rest of a range that this node announces.
+//! * What is derived from routes (the index of pods' addresses, the flat IPv4 table) is written after them, and gives what
+//!   they give or asks them; a group goes only when nothing derived names it.
 //! * What does not fit a map's capacity is left out, named by [`Planner::left_out`], and put in when there is room.
 
 #![forbid(unsafe_code)]
 
+mod blocks;
 mod dump;
+mod flat;
 mod group;
 mod ids;
 mod op;
 mod planner;
+mod pods;
 mod routes;
+mod slots;
 mod write;
 
 pub use dump::{Difference, Dump};
+pub use group::address_of;
 pub use op::Op;
 pub use planner::{Capacities, Failure, Interest, LeftOut, Planner, Summary, What};
 pub use routes::RouteView;

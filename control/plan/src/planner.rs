@@ -1,6 +1,7 @@
 //! The planner.
 
 mod apply;
+mod derive;
 mod emit;
 mod restore;
 mod state;
@@ -9,9 +10,11 @@ mod view;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use causeway_bgp::types::{Prefix4, Prefix6};
-use causeway_maps::{Config, catalogue};
+use causeway_maps::{Config, VlanKey, catalogue};
 use causeway_net::NextHopKey;
 
+use crate::flat::Flat4;
+use crate::pods::Pods;
 use crate::routes::Table;
 use crate::write::Key;
 use state::{Groups, Hops, Ports};
@@ -34,6 +37,11 @@ pub struct Planner {
     groups: Groups,
     routes4: Table<Prefix4>,
     routes6: Table<Prefix6>,
+    pods4: Pods<Prefix4>,
+    pods6: Pods<Prefix6>,
+    flat4: Flat4,
+    /// Entries of `vlans` to be removed although nobody is known to have written them.
+    stray_vlans: Vec<VlanKey>,
     interest: VecDeque<Interest>,
     /// Operations that failed, until they are tried again.
     failed: BTreeMap<Key, Box<str>>,
@@ -178,6 +186,10 @@ impl Planner {
             groups: Groups::new(capacities.groups),
             routes4: Table::new(capacities.routes4),
             routes6: Table::new(capacities.routes6),
+            pods4: Pods::new(catalogue::MAX_POD_BLOCKS),
+            pods6: Pods::new(catalogue::MAX_POD_BLOCKS),
+            flat4: Flat4::new(),
+            stray_vlans: Vec::new(),
             interest: VecDeque::new(),
             failed: BTreeMap::new(),
             force: BTreeSet::new(),
@@ -199,5 +211,7 @@ impl Planner {
     }
 }
 
+#[cfg(test)]
+mod derive_tests;
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use causeway_maps::{GroupId, RouteKey4, RouteKey6};
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet};
 
+use crate::blocks::Cover;
 use crate::write::{Key, Write};
 
 /// A route as people want to see it.
@@ -15,7 +16,7 @@ use crate::write::{Key, Write};
 pub struct RouteView {
     /// Prefix.
     pub prefix: Prefix,
-    /// `connected`, `neighbour`, `bgp`, or `restored` for one taken over from the map and not yet wanted.
+    /// `connected`, `neighbour`, `bgp`, `blackhole`, or `restored` for one taken over from the map and not yet wanted.
     pub origin: &'static str,
     /// Group that the map's entry points to; `None` if it is not in the map.
     pub group: Option<GroupId>,
@@ -29,6 +30,10 @@ pub(crate) trait TableFamily: AddressFamily {
     fn write(self, group: Option<GroupId>) -> Write;
     /// The key in the map of this family.
     fn key(self) -> Key;
+    /// The first `len` bits of it; all of them if it has no more.
+    fn shortened(self, len: u8) -> Self {
+        Self::from_bytes(&self.addr_bytes(), len.min(self.len())).unwrap_or(self)
+    }
 }
 
 impl TableFamily for Prefix4 {
@@ -96,6 +101,10 @@ pub(crate) struct Entry {
 pub(crate) struct Table<P> {
     pub(crate) entries: HashMap<P, Entry, RandomState>,
     pub(crate) local: HashMap<P, LocalTarget, RandomState>,
+    /// Ranges that this node announces: what nothing else takes is dropped.
+    pub(crate) owned: HashSet<P, RandomState>,
+    /// Entries in the map by length.
+    by_len: Box<[u32]>,
     queue: VecDeque<P>,
     /// How many ever went through the queue: a position in it.
     pushed: u64,
@@ -111,6 +120,8 @@ impl<P: TableFamily> Table<P> {
         Self {
             entries: HashMap::default(),
             local: HashMap::default(),
+            owned: HashSet::default(),
+            by_len: vec![0; usize::from(P::BITS) + 1].into_boxed_slice(),
             queue: VecDeque::new(),
             pushed: 0,
             popped: 0,
@@ -172,14 +183,44 @@ impl<P: TableFamily> Table<P> {
         }
         match (before, now) {
             (0, 0) => {}
-            (0, _) => self.used += 1,
+            (0, _) => {
+                self.used += 1;
+                self.by_len[usize::from(prefix.len())] += 1;
+            }
             (_, 0) => {
                 self.used -= 1;
+                self.by_len[usize::from(prefix.len())] -= 1;
                 self.admit_one();
             }
             _ => {}
         }
         (before != 0).then_some(GroupId(before))
+    }
+
+    /// The group that the map holds for a prefix.
+    pub(crate) fn group(&self, prefix: P) -> Option<u16> {
+        let written = self.entries.get(&prefix)?.written;
+        // Ids end far below.
+        u16::try_from(written).ok().filter(|group| *group != 0)
+    }
+
+    /// All that the map holds.
+    pub(crate) fn written(&self) -> impl Iterator<Item = (P, u16)> {
+        let prefixes = self.entries.keys();
+        prefixes.filter_map(|prefix| Some((*prefix, self.group(*prefix)?)))
+    }
+
+    /// The longest prefix in the map that is shorter than `prefix` and covers it.
+    pub(crate) fn cover(&self, prefix: P) -> Cover {
+        (0..prefix.len())
+            .rev()
+            .filter(|len| self.by_len[usize::from(*len)] > 0)
+            .find_map(|len| Some((len, self.group(prefix.shortened(len))?)))
+    }
+
+    /// Whether nothing waits in the queue.
+    pub(crate) fn drained(&self) -> bool {
+        self.queue.is_empty()
     }
 
     /// Forgets a prefix that was looked at and that nobody wants.

@@ -3,9 +3,15 @@
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use causeway_maps::catalogue::{CONFIG, GROUPS, NEXT_HOPS, PORTS, ROUTES4, ROUTES6, TX_PORTS};
-use causeway_maps::{Config, Group, GroupId, NextHop, NextHopId, Port, RouteKey4, RouteKey6};
+use causeway_maps::catalogue::{
+    CONFIG, FLAT4_ROOTS, FLAT4_TABLE, GROUPS, NEXT_HOPS, PODS4, PODS6, PORTS, ROUTES4, ROUTES6,
+    TX_PORTS, VLANS,
+};
+use causeway_maps::{
+    Config, Group, GroupId, NextHop, NextHopId, Port, RouteKey4, RouteKey6, VlanKey,
+};
 
+use crate::flat::FlatWrite;
 use crate::op::Op;
 
 /// Sets an entry (`Some`), or removes it (`None`; entries of arrays become zero).
@@ -13,13 +19,19 @@ use crate::op::Op;
 pub(crate) enum Write {
     /// The one entry of `config`.
     Config(Config),
-    /// `ports` and `tx_ports`.
+    /// `ports`, `tx_ports` and `vlans`.
     Port {
         /// Interface.
         ifindex: u32,
         /// Entry.
         port: Option<Port>,
+        /// Where its frames leave by, if that is to be set, or removed.
+        tx: Option<u32>,
+        /// The tag by which it is known, if that is to be set, or removed.
+        vlan: Option<VlanKey>,
     },
+    /// Removes an entry of `vlans`.
+    StrayVlan(VlanKey),
     /// `next_hops`.
     NextHop {
         /// Slot.
@@ -48,6 +60,12 @@ pub(crate) enum Write {
         /// Group it points to.
         group: Option<GroupId>,
     },
+    /// `pods4`.
+    Pod4(u32, GroupId),
+    /// `pods6`.
+    Pod6(u32, GroupId),
+    /// `flat4_roots` and `flat4`.
+    Flat4(FlatWrite),
 }
 
 impl Write {
@@ -60,6 +78,13 @@ impl Write {
             Self::Group { id, .. } => Key::Group(*id),
             Self::Route4 { key, .. } => Key::Route4(*key),
             Self::Route6 { key, .. } => Key::Route6(*key),
+            Self::StrayVlan(key) => Key::Vlan(*key),
+            Self::Pod4(index, _) => Key::Pod4(*index),
+            Self::Pod6(index, _) => Key::Pod6(*index),
+            Self::Flat4(FlatWrite::Row(octets, _)) => Key::Flat4Row(*octets),
+            Self::Flat4(FlatWrite::Root(octet, _) | FlatWrite::Drop(octet)) => {
+                Key::Flat4Root(*octet)
+            }
         }
     }
 }
@@ -69,8 +94,10 @@ impl Write {
 pub enum Key {
     /// The one entry of `config`.
     Config,
-    /// `ports` and `tx_ports`.
+    /// `ports`, `tx_ports` and `vlans`: an interface.
     Port(u32),
+    /// `vlans`: a tag that belongs to no interface.
+    Vlan(VlanKey),
     /// `next_hops`.
     NextHop(NextHopId),
     /// `groups`.
@@ -79,6 +106,14 @@ pub enum Key {
     Route4(RouteKey4),
     /// `routes6`.
     Route6(RouteKey6),
+    /// `pods4`.
+    Pod4(u32),
+    /// `pods6`.
+    Pod6(u32),
+    /// `flat4_roots`, by first octet.
+    Flat4Root(u8),
+    /// A row of a table in `flat4`, by the first two octets.
+    Flat4Row([u8; 2]),
 }
 
 impl Key {
@@ -97,6 +132,11 @@ impl Key {
             _ if map == ROUTES6.name => {
                 bytemuck::try_pod_read_unaligned(key).ok().map(Self::Route6)
             }
+            _ if map == VLANS.name => bytemuck::try_pod_read_unaligned(key).ok().map(Self::Vlan),
+            _ if map == PODS4.name => index().map(Self::Pod4),
+            _ if map == PODS6.name => index().map(Self::Pod6),
+            _ if map == FLAT4_ROOTS.name => Some(Self::Flat4Root(index()?.try_into().ok()?)),
+            _ if map == FLAT4_TABLE.name => Some(Self::Flat4Row(key.try_into().ok()?)),
             _ => None,
         }
     }
@@ -107,6 +147,11 @@ impl fmt::Display for Key {
         match self {
             Self::Config => f.write_str("config"),
             Self::Port(ifindex) => write!(f, "port {ifindex}"),
+            Self::Vlan(key) => write!(f, "VLAN {} on interface {}", key.vid, key.parent),
+            Self::Pod4(index) => write!(f, "block {index} of the pods' IPv4 addresses"),
+            Self::Pod6(index) => write!(f, "block {index} of the pods' IPv6 addresses"),
+            Self::Flat4Root(octet) => write!(f, "flat table of {octet}.0.0.0/8"),
+            Self::Flat4Row([a, b]) => write!(f, "flat table, row of {a}.{b}.0.0/16"),
             Self::NextHop(id) => write!(f, "next hop {}", id.0),
             Self::Group(id) => write!(f, "group {}", id.0),
             Self::Route4(key) => {
@@ -139,17 +184,41 @@ pub(crate) fn lower(writes: Vec<Write>) -> Vec<Op> {
             Write::Port {
                 ifindex,
                 port: Some(port),
+                tx,
+                vlan,
             } => {
-                ops.push(Op::PutTxPort(ifindex));
+                ops.extend(tx.map(Op::PutTxPort));
                 ops.push(Op::PutPort(ifindex, port));
+                ops.extend(vlan.map(|key| Op::PutVlan(key, ifindex)));
             }
             Write::Port {
                 ifindex,
                 port: None,
+                tx,
+                vlan,
             } => {
+                ops.extend(vlan.map(Op::ClearVlan));
                 ops.push(Op::ClearPort(ifindex));
-                ops.push(Op::ClearTxPort(ifindex));
+                ops.extend(tx.map(Op::ClearTxPort));
             }
+            Write::StrayVlan(key) => ops.push(Op::ClearVlan(key)),
+            Write::Pod4(index, group) => match ops.last_mut() {
+                Some(Op::PutPods4(entries)) => entries.push((index, group)),
+                _ => ops.push(Op::PutPods4(vec![(index, group)])),
+            },
+            Write::Pod6(index, group) => match ops.last_mut() {
+                Some(Op::PutPods6(entries)) => entries.push((index, group)),
+                _ => ops.push(Op::PutPods6(vec![(index, group)])),
+            },
+            Write::Flat4(FlatWrite::Root(octet, root)) => match ops.last_mut() {
+                Some(Op::PutFlat4Roots(roots)) => roots.push((octet, root)),
+                _ => ops.push(Op::PutFlat4Roots(vec![(octet, root)])),
+            },
+            Write::Flat4(FlatWrite::Row(octets, row)) => match ops.last_mut() {
+                Some(Op::PutFlat4Rows(rows)) => rows.push((octets, row)),
+                _ => ops.push(Op::PutFlat4Rows(vec![(octets, row)])),
+            },
+            Write::Flat4(FlatWrite::Drop(octet)) => ops.push(Op::DropFlat4(octet)),
             Write::NextHop { id, next_hop } => ops.push(match next_hop {
                 Some(next_hop) => Op::PutNextHop(id, next_hop),
                 None => Op::ClearNextHop(id),

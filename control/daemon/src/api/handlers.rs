@@ -444,6 +444,50 @@ pub(super) async fn routes(
     Ok(Json(page))
 }
 
+/// `GET /v1/maps`
+pub(super) async fn maps(State(shared): State<Shared>) -> Answer<Vec<api::Map>> {
+    read_maps(&shared, |fabric| fabric.maps()).await.map(Json)
+}
+
+/// `GET /v1/maps/dump/NAME`
+pub(super) async fn map_entries(
+    State(shared): State<Shared>,
+    Path(name): Path<String>,
+) -> Answer<Vec<api::MapEntry>> {
+    let asked = name.clone();
+    let entries = read_maps(&shared, move |fabric| fabric.map_entries(&asked)).await?;
+    entries.map(Json).ok_or_else(|| {
+        failed(
+            StatusCode::NOT_FOUND,
+            format!("there is no map `{name}`"),
+            "`causeway map list` names them",
+        )
+    })
+}
+
+/// `GET /v1/maps/verify`
+pub(super) async fn verify_maps(State(shared): State<Shared>) -> Answer<api::MapVerification> {
+    read_maps(&shared, |fabric| fabric.verify()).await.map(Json)
+}
+
+/// Reads maps on the thread that writes them, so that nothing changes meanwhile.
+async fn read_maps<T: Send + 'static>(
+    shared: &Shared,
+    read: impl FnOnce(&Fabric) -> Result<T, causeway_datapath::Error> + Send + 'static,
+) -> Result<T, Failed> {
+    let Some(fabric) = &shared.fabric else {
+        return Err(failed(
+            StatusCode::NOT_FOUND,
+            "the daemon runs without a dataplane",
+            "start it with --dataplane xdp",
+        ));
+    };
+    let unavailable = |error: String| failed(StatusCode::SERVICE_UNAVAILABLE, error, "see the log");
+    let answer = fabric.ask(read).await;
+    let answer = answer.map_err(|error| unavailable(error.to_string()))?;
+    answer.map_err(|error| unavailable(error.to_string()))
+}
+
 /// `POST /v1/bgp/neighbors/NAME/ACTION`
 pub(super) async fn act(
     State(shared): State<Shared>,

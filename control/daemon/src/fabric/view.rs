@@ -3,7 +3,7 @@
 use causeway_api::view as api;
 use causeway_bgp::fib::FibNextHop;
 use causeway_bgp::types::Prefix;
-use causeway_net::{NextHopKey, Resolution};
+use causeway_net::{NextHopKey, PortRole, Resolution};
 use causeway_plan::RouteView;
 
 use super::Fabric;
@@ -27,6 +27,7 @@ impl Fabric {
             uplinks: self
                 .network
                 .ports()
+                .filter(|(_, port)| port.role != PortRole::Pod)
                 .map(|(index, port)| api::Uplink {
                     name: port.name.clone(),
                     index,
@@ -38,6 +39,7 @@ impl Fabric {
                 })
                 .collect(),
             counters: self.counters(),
+            repaired: self.repaired,
             error,
             ..api::DataplaneStatus::default()
         }

@@ -5,19 +5,38 @@ use std::sync::Arc;
 
 use causeway_bgp::fib::{FibDelta, FibNextHop, NextHopSetId};
 use causeway_bgp::types::{AddressFamily, Prefix, Prefix4, Prefix6};
-use causeway_maps::{Config, Port, port_flags};
-use causeway_net::{Adjacency, Local, NetDelta, NextHopKey, PortRole, Resolution, Subnet};
+use causeway_maps::{Config, Port, VlanKey, port_flags};
+use causeway_net::{
+    Adjacency, LinkKind, Local, NetDelta, NextHopKey, PortRole, Resolution, Subnet,
+};
 
-use super::state::{Groups, Hops, Origin, WantedGroup};
+use super::state::{Groups, Hops, Origin, PortEntry, Remembered, WantedGroup};
 use super::{Awaited, Failure, Interest, Planner};
 use crate::group::key_of;
+use crate::pods::Pods;
 use crate::routes::{LocalTarget, Table, TableFamily};
+use crate::slots::Slots;
 use crate::write::Key;
 
 impl Planner {
-    /// Sets the one entry of `config`.
+    /// Sets the one entry of `config`. Its ranges of pods' addresses come into force once they are indexed.
     pub fn set_config(&mut self, config: Config) {
         self.config = Some(config);
+        self.set_ranges(&config);
+    }
+
+    /// Sets the ranges that this node announces. What nothing more specific takes is dropped, and does not go back to
+    /// whoever sent it. Host addresses are left out: they are ranges of nothing.
+    pub fn set_owned(&mut self, prefixes: impl IntoIterator<Item = Prefix>) {
+        let (mut owned4, mut owned6) = (Vec::new(), Vec::new());
+        for prefix in prefixes {
+            match prefix {
+                Prefix::V4(prefix) => owned4.push(prefix),
+                Prefix::V6(prefix) => owned6.push(prefix),
+            }
+        }
+        own(&mut self.routes4, owned4);
+        own(&mut self.routes6, owned6);
     }
 
     /// Takes in BGP's changes. `generation` must rise; [`Self::poll_programmed`] gives it back.
@@ -73,6 +92,9 @@ impl Planner {
     /// What became of a batch. Batches are acknowledged in order.
     pub fn ack(&mut self, generation: u64, failures: impl IntoIterator<Item = Failure>) {
         for failure in failures {
+            if let Key::Flat4Row(octets) = failure.key {
+                self.flat4.refused(octets);
+            }
             self.failed.insert(failure.key, failure.error);
         }
         while let Some((batch, completes)) = self.in_flight.front().copied()
@@ -96,7 +118,28 @@ impl Planner {
             Key::Config => self.written_config = None,
             Key::Port(ifindex) => {
                 self.ports.dirty.insert(ifindex);
+                // Others may leave by it.
+                let written = self.ports.written.iter();
+                let users = written.filter(|(_, entry)| entry.tx == ifindex);
+                let users: Vec<u32> = users.map(|(user, _)| *user).collect();
+                self.ports.dirty.extend(&users);
+                self.force.extend(users.into_iter().map(Key::Port));
             }
+            Key::Vlan(key) => {
+                let mut written = self.ports.written.iter();
+                match written.find(|(_, entry)| entry.vlan == Some(key)) {
+                    Some((ifindex, _)) => {
+                        self.ports.dirty.insert(*ifindex);
+                        self.force.insert(Key::Port(*ifindex));
+                    }
+                    None => self.stray_vlans.push(key),
+                }
+                return;
+            }
+            Key::Pod4(index) => return self.pods4.rewrite(index),
+            Key::Pod6(index) => return self.pods6.rewrite(index),
+            Key::Flat4Root(octet) => return self.flat4.rewrite_root(octet),
+            Key::Flat4Row(octets) => return self.flat4.rewrite_row(octets),
             Key::NextHop(id) => match self.hops.slots.get(&id) {
                 Some(slot) => self.hops.dirty.extend(slot.owner),
                 None => self.hops.stray.extend([id]),
@@ -199,6 +242,16 @@ impl Planner {
             if slot.routes == 0 {
                 self.groups.idle.insert(id);
             }
+            let keys = group.members.iter().map(key_of);
+            let ids = keys.filter_map(|key| Some((self.hops.wanted.get(&key)?.id?, key)));
+            let remembered = Remembered {
+                members: Arc::clone(&group.members),
+                ids: ids.collect(),
+                slots: slot.slots.clone(),
+            };
+            // Who was away has no claim to a group that somebody else may take over.
+            slot.slots = Slots::from_group(&slot.value);
+            self.groups.remember(remembered);
         }
         for key in group.members.iter().map(key_of) {
             self.release_hop(key, place, group.origin);
@@ -251,12 +304,25 @@ impl Planner {
             Some(port) => {
                 let uplink = match port.role {
                     PortRole::Uplink => port_flags::UPLINK,
-                    PortRole::Access | PortRole::Pod => 0,
+                    PortRole::Pod => port_flags::POD,
+                    PortRole::Access => 0,
                 };
-                let entry = Port {
-                    flags: port_flags::ENABLED | uplink,
-                    mac: port.mac.0,
-                    reserved: [0; 2],
+                let vlan = match port.kind {
+                    LinkKind::Vlan { parent, vid } => Some(VlanKey {
+                        parent,
+                        vid,
+                        reserved: 0,
+                    }),
+                    LinkKind::Plain | LinkKind::Veth { .. } => None,
+                };
+                let entry = PortEntry {
+                    port: Port {
+                        flags: port_flags::ENABLED | uplink,
+                        mac: port.mac.0,
+                        reserved: [0; 2],
+                    },
+                    tx: vlan.map_or(ifindex, |key| key.parent),
+                    vlan,
                 };
                 self.ports.wanted.insert(ifindex, entry);
             }
@@ -306,17 +372,27 @@ impl Planner {
 /// The table of a family.
 pub(super) trait Tables<P> {
     fn table(&mut self) -> &mut Table<P>;
+    /// The index of this family.
+    fn pods(&mut self) -> &mut Pods<P>;
 }
 
 impl Tables<Prefix4> for Planner {
     fn table(&mut self) -> &mut Table<Prefix4> {
         &mut self.routes4
     }
+
+    fn pods(&mut self) -> &mut Pods<Prefix4> {
+        &mut self.pods4
+    }
 }
 
 impl Tables<Prefix6> for Planner {
     fn table(&mut self) -> &mut Table<Prefix6> {
         &mut self.routes6
+    }
+
+    fn pods(&mut self) -> &mut Pods<Prefix6> {
+        &mut self.pods6
     }
 }
 
@@ -336,6 +412,16 @@ fn changed(hops: &mut Hops, groups: &mut Groups, key: NextHopKey, before: Option
     let kind = |r: &Option<Resolution>| r.as_ref().map(core::mem::discriminant);
     if kind(&before) != kind(&after) {
         groups.dirty.extend(&hop.groups);
+    }
+}
+
+fn own<P: TableFamily>(table: &mut Table<P>, prefixes: Vec<P>) {
+    let ranges = prefixes.into_iter().filter(|prefix| prefix.len() < P::BITS);
+    let after = ranges.collect();
+    let before = core::mem::replace(&mut table.owned, after);
+    let changed: Vec<P> = before.symmetric_difference(&table.owned).copied().collect();
+    for prefix in changed {
+        table.touch(prefix);
     }
 }
 

@@ -11,14 +11,19 @@ use causeway_net::NextHopKey;
 
 use super::Planner;
 use super::apply::Tables;
-use super::state::{GroupSlot, HopSlot, WantedGroup, hops_of};
-use crate::group::{entry, key_of, lower, select};
+use super::state::{GroupSlot, HopSlot, WantedGroup};
+use crate::group::{address, entry, key_of, select};
 use crate::routes::{LocalTarget, TableFamily};
+use crate::slots::Slots;
 use crate::write::{Batch, Key, Write, lower as lower_writes};
+
+/// Groups looked at for each member of a new one.
+const MAX_RELATED: usize = 16;
 
 impl Planner {
     /// The next operations, touching at most `max_entries` entries; `None` if there is nothing to do until something
-    /// changes. Only a group that is larger by itself exceeds it, because it comes with its next hops.
+    /// changes. Exceeded only by a group that is larger by itself, because it comes with its next hops, and by roots of the
+    /// flat table, because they say that it is not to be read.
     pub fn poll_batch(&mut self, max_entries: usize) -> Option<Batch> {
         let mut out = Out {
             ops: Vec::new(),
@@ -28,10 +33,13 @@ impl Planner {
         self.emit_ports(&mut out);
         self.emit_next_hops(&mut out);
         self.emit_groups(&mut out);
+        self.emit_pods(&mut out);
         if self.hops.dirty.is_empty() && self.groups.dirty.is_empty() {
             self.emit_routes::<Prefix4>(&mut out);
             self.emit_routes::<Prefix6>(&mut out);
         }
+        self.emit_pods(&mut out);
+        self.emit_flat4(&mut out);
         self.remove_groups(&mut out);
         self.remove_next_hops(&mut out);
         self.remove_ports(&mut out);
@@ -52,11 +60,12 @@ impl Planner {
         })
     }
 
-    fn emit_config(&mut self, out: &mut Out) {
-        if self.config == self.written_config {
+    pub(super) fn emit_config(&mut self, out: &mut Out) {
+        let config = self.config_now();
+        if config == self.written_config {
             return;
         }
-        if let Some(config) = self.config {
+        if let Some(config) = config {
             self.push(out, Write::Config(config));
             self.written_config = Some(config);
         }
@@ -68,14 +77,24 @@ impl Planner {
             if out.room() == 0 {
                 return;
             }
-            let Some(port) = self.ports.wanted.get(&ifindex).copied() else {
+            let Some(entry) = self.ports.wanted.get(&ifindex).copied() else {
                 continue;
             };
             self.ports.dirty.remove(&ifindex);
-            let same = self.ports.written.insert(ifindex, port) == Some(port);
-            if !same || self.force.contains(&Key::Port(ifindex)) {
-                let port = Some(port);
-                self.push(out, Write::Port { ifindex, port });
+            let before = self.ports.written.insert(ifindex, entry);
+            if let Some(before) = before
+                && before.vlan != entry.vlan
+            {
+                self.stray_vlans.extend(before.vlan);
+            }
+            if before != Some(entry) || self.force.contains(&Key::Port(ifindex)) {
+                let port = Write::Port {
+                    ifindex,
+                    port: Some(entry.port),
+                    tx: Some(entry.tx),
+                    vlan: entry.vlan,
+                };
+                self.push(out, port);
             }
         }
     }
@@ -89,8 +108,8 @@ impl Planner {
             let Some(hop) = self.hops.wanted.get(&key) else {
                 continue;
             };
-            let (Some(id), Some(value)) = (hop.id, hop.resolution().as_ref().and_then(entry))
-            else {
+            let value = hop.resolution().and_then(|r| entry(key, &r));
+            let (Some(id), Some(value)) = (hop.id, value) else {
                 continue;
             };
             let Some(slot) = self.hops.slots.get_mut(&id) else {
@@ -127,17 +146,21 @@ impl Planner {
                 continue;
             }
             self.groups.unanswered.remove(&place);
-            let selected: Vec<_> = select(&group.members, resolution)
-                .into_iter()
+            let selection = select(&group.members, resolution);
+            let id_of = |member: &&_| self.hops.wanted.get(&key_of(member))?.id;
+            let away: Vec<_> = selection.away.iter().filter_map(id_of).collect();
+            let present: Vec<_> = selection
+                .present
+                .iter()
                 .map(|member| (key_of(member), member.weight))
                 .collect();
-            let mut members = Vec::with_capacity(selected.len());
-            for (key, weight) in selected {
+            let mut members = Vec::with_capacity(present.len());
+            for (key, weight) in present {
                 if let Some(id) = self.place_next_hop(key, out) {
                     members.push((id, weight));
                 }
             }
-            self.write_group(place, lower(&members), out);
+            self.write_group(place, &members, &away, out);
         }
     }
 
@@ -147,14 +170,25 @@ impl Planner {
         if let Some(id) = hop.id {
             return Some(id);
         }
-        let value = hop.resolution().as_ref().and_then(entry)?;
-        let same = |slot: &HopSlot| slot.owner.is_none() && slot.value == value;
+        let value = hop.resolution().and_then(|r| entry(key, &r))?;
+        // One that an earlier daemon left is known by where it is, and keeps its id.
+        let (addr, _) = address(key.addr);
+        let same = |slot: &HopSlot| {
+            slot.owner.is_none()
+                && (slot.value == value
+                    || (slot.value.ifindex, slot.value.addr) == (value.ifindex, addr))
+        };
         let found = self.hops.slots.iter_mut().find(|(_, slot)| same(slot));
         if let Some((id, slot)) = found {
+            let id = *id;
             slot.owner = Some(key);
-            hop.id = Some(*id);
-            self.hops.idle.remove(id);
-            return hop.id;
+            hop.id = Some(id);
+            self.hops.idle.remove(&id);
+            if core::mem::replace(&mut slot.value, value) != value {
+                let next_hop = Some(value);
+                self.push(out, Write::NextHop { id, next_hop });
+            }
+            return Some(id);
         }
         let Some(id) = self.hops.ids.take().map(NextHopId) else {
             self.hops.left_out.insert(key);
@@ -173,64 +207,153 @@ impl Planner {
         Some(id)
     }
 
-    fn write_group(&mut self, place: usize, value: Group, out: &mut Out) {
-        let Some(group) = self.groups.wanted.get_mut(place) else {
+    fn write_group(
+        &mut self,
+        place: usize,
+        members: &[(NextHopId, u32)],
+        away: &[NextHopId],
+        out: &mut Out,
+    ) {
+        let Some((id, mut slots)) = self.group_slots(place, members, away) else {
+            self.groups.left_out.insert(place);
+            for (id, _) in members {
+                self.drop_reference(*id, 0);
+            }
             return;
         };
-        let (id, known) = match group.id {
-            Some(id) => (id, true),
-            None => {
-                let same = |slot: &GroupSlot| slot.owner.is_none() && *slot.value == value;
-                let found = self.groups.slots.iter().find(|(_, slot)| same(slot));
-                if let Some((id, _)) = found {
-                    (*id, true)
-                } else if let Some(id) = self.groups.ids.take() {
-                    (GroupId(id), false)
-                } else {
-                    self.groups.left_out.insert(place);
-                    for id in hops_of(&value) {
-                        self.drop_reference(id, 0);
-                    }
-                    return;
-                }
-            }
-        };
-        group.id = Some(id);
-        let WantedGroup {
-            waiting4, waiting6, ..
-        } = group;
-        for prefix in core::mem::take(waiting4) {
-            self.routes4.touch(prefix);
-        }
-        for prefix in core::mem::take(waiting6) {
-            self.routes6.touch(prefix);
-        }
-        self.groups.left_out.remove(&place);
-        self.groups.idle.remove(&id);
+        slots.update(members, away);
+        let value = slots.group();
+        let fresh = GroupSlot::new(slots, value);
 
-        let after = hops_of(&value);
-        let slot = self.groups.slots.entry(id).or_insert_with(|| GroupSlot {
-            value: Box::new(lower(&[])),
-            routes: 0,
-            owner: None,
-        });
-        slot.owner = Some(place);
-        let before = hops_of(&slot.value);
-        let same = known && *slot.value == value;
-        *slot.value = value;
+        let known = self.groups.slots.contains_key(&id);
+        let slot = self
+            .groups
+            .slots
+            .entry(id)
+            .or_insert_with(|| GroupSlot::new(Slots::default(), Group::EMPTY));
+        let before = GroupSlot {
+            owner: Some(place),
+            routes: slot.routes,
+            ..fresh
+        };
+        let before = core::mem::replace(slot, before);
+        let after = slot.members.clone();
+        let same = known && *before.value == value;
         if !same || self.force.contains(&Key::Group(id)) {
             let group = Some(Box::new(value));
             self.push(out, Write::Group { id, group });
         }
-        for id in after.difference(&before) {
+        for id in after
+            .iter()
+            .filter(|id| before.members.binary_search(id).is_err())
+        {
             if let Some(slot) = self.hops.slots.get_mut(id) {
                 slot.groups += 1;
                 self.hops.idle.remove(id);
             }
         }
-        for id in before.difference(&after) {
+        for id in before
+            .members
+            .iter()
+            .filter(|id| after.binary_search(id).is_err())
+        {
             self.drop_reference(*id, 1);
         }
+        self.groups.left_out.remove(&place);
+        self.groups.idle.remove(&id);
+        let Some(group) = self.groups.wanted.get_mut(place) else {
+            return;
+        };
+        group.id = Some(id);
+        for prefix in core::mem::take(&mut group.waiting4) {
+            self.routes4.touch(prefix);
+        }
+        for prefix in core::mem::take(&mut group.waiting6) {
+            self.routes6.touch(prefix);
+        }
+    }
+
+    /// The id of a group, taken now if it has none, and the table from which its next one is made: the one it has, or that
+    /// of a group with these members which nobody else owns, or the best to start from. `None` if there is no id left.
+    fn group_slots(
+        &mut self,
+        place: usize,
+        members: &[(NextHopId, u32)],
+        away: &[NextHopId],
+    ) -> Option<(GroupId, Slots)> {
+        if let Some(id) = self.groups.wanted.get(place)?.id {
+            let slots = self.groups.slots.get(&id).map(|slot| slot.slots.clone());
+            return Some((id, slots.unwrap_or_default()));
+        }
+        let mut ids: Vec<NextHopId> = members.iter().map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        let orphan = |slot: &GroupSlot| slot.owner.is_none() && slot.members == ids;
+        if let Some((id, slot)) = self.groups.slots.iter().find(|(_, slot)| orphan(slot)) {
+            return Some((*id, slot.slots.clone()));
+        }
+        let start = self.start_from(place, &ids, members, away);
+        let id = self.groups.ids.take()?;
+        Some((GroupId(id), start))
+    }
+
+    /// A table with which few flows move: that of the group which has most members in common, because its routes are those
+    /// that come here, or the one that this set had before, if that moves no more.
+    fn start_from(
+        &self,
+        place: usize,
+        ids: &[NextHopId],
+        members: &[(NextHopId, u32)],
+        away: &[NextHopId],
+    ) -> Slots {
+        let Some(wanted) = self.groups.wanted.get(place) else {
+            return Slots::default();
+        };
+        let hops = wanted.members.iter().map(key_of);
+        let related = hops
+            .filter_map(|key| self.hops.wanted.get(&key))
+            .flat_map(|hop| hop.groups.iter().rev().take(MAX_RELATED))
+            .filter_map(|place| self.groups.wanted.get(*place)?.id);
+        let orphans = self.groups.slots.iter();
+        let orphans = orphans
+            .filter(|(_, slot)| slot.owner.is_none())
+            .map(|(id, _)| *id)
+            .take(MAX_RELATED);
+        let candidates: BTreeSet<GroupId> = related.chain(orphans).take(4 * MAX_RELATED).collect();
+        let nearest = candidates
+            .iter()
+            .filter_map(|id| self.groups.slots.get(id))
+            .map(|slot| (slot, slot.in_common(ids)))
+            .filter(|(_, common)| *common > 0)
+            .max_by_key(|(slot, common)| (*common, core::cmp::Reverse(slot.members.len())))
+            .map(|(slot, _)| slot.slots.clone());
+        let remembered = self.remembered(place);
+        match (nearest, remembered) {
+            (Some(nearest), Some(remembered)) => {
+                let moved = |start: &Slots| {
+                    let mut next = start.clone();
+                    next.update(members, away);
+                    next.moved_from(&nearest)
+                };
+                if moved(&remembered) <= moved(&nearest) + Slots::SLACK {
+                    remembered
+                } else {
+                    nearest
+                }
+            }
+            (nearest, remembered) => nearest.or(remembered).unwrap_or_default(),
+        }
+    }
+
+    /// The table that the same set had before it was given up, in today's ids.
+    fn remembered(&self, place: usize) -> Option<Slots> {
+        let members = &self.groups.wanted.get(place)?.members;
+        let mut known = self.groups.remembered.iter().rev();
+        let found = known.find(|known| known.members == *members)?;
+        let today = |id: NextHopId| {
+            let (_, key) = found.ids.iter().find(|(old, _)| *old == id)?;
+            self.hops.wanted.get(key)?.id
+        };
+        Some(found.slots.renamed(today))
     }
 
     /// Takes `count` references away from a next hop's slot; without any it is idle.
@@ -269,7 +392,11 @@ impl Planner {
             Some(LocalTarget::Group(place)) => Some(place),
             None => match entry.bgp.and_then(|set| self.groups.sets.get(&set)) {
                 Some(place) => Some(*place),
-                None => return self.write_route(prefix, None, out),
+                None => {
+                    let owned = self.table().owned.contains(&prefix);
+                    let group = owned.then_some(GroupId::BLACKHOLE);
+                    return self.write_route(prefix, group, out);
+                }
             },
         };
         let Some(place) = place else {
@@ -310,10 +437,15 @@ impl Planner {
         let before = table.write(prefix, group);
         self.groups.move_route(before, group);
         self.push(out, prefix.write(group));
+        self.derive(prefix, before, group);
     }
 
     fn remove_groups(&mut self, out: &mut Out) {
         while out.room() > 0 {
+            if !self.derived_settled() {
+                // What is derived may still name a group that no route does.
+                return;
+            }
             if let Some(id) = self.groups.stray.pop() {
                 self.push(out, Write::Group { id, group: None });
                 continue;
@@ -329,7 +461,7 @@ impl Planner {
                 continue;
             };
             self.push(out, Write::Group { id, group: None });
-            for hop in hops_of(&slot.value) {
+            for hop in slot.members {
                 self.drop_reference(hop, 1);
             }
             self.groups.ids.free(id.0);
@@ -347,16 +479,12 @@ impl Planner {
             let Some(id) = self.hops.idle.pop_first() else {
                 return;
             };
-            let used = |slot: &HopSlot| slot.groups > 0;
+            // One that is wanted keeps its id while no group holds it: tables remember it by that.
+            let used = |slot: &HopSlot| slot.groups > 0 || slot.owner.is_some();
             if self.hops.slots.get(&id).is_none_or(used) {
                 continue;
             }
-            let Some(slot) = self.hops.slots.remove(&id) else {
-                continue;
-            };
-            if let Some(hop) = slot.owner.and_then(|key| self.hops.wanted.get_mut(&key)) {
-                hop.id = None;
-            }
+            self.hops.slots.remove(&id);
             let next_hop = None;
             self.push(out, Write::NextHop { id, next_hop });
             self.hops.ids.free(id.0);
@@ -372,6 +500,14 @@ impl Planner {
     }
 
     fn remove_ports(&mut self, out: &mut Out) {
+        while out.room() > 0
+            && let Some(key) = self.stray_vlans.pop()
+        {
+            let mut written = self.ports.written.values();
+            if !written.any(|entry| entry.vlan == Some(key)) {
+                self.push(out, Write::StrayVlan(key));
+            }
+        }
         let dirty: Vec<u32> = self.ports.dirty.iter().copied().collect();
         for ifindex in dirty {
             if out.room() == 0 {
@@ -385,10 +521,18 @@ impl Planner {
                 continue;
             }
             self.ports.dirty.remove(&ifindex);
-            let there = self.ports.written.remove(&ifindex).is_some();
-            if there || self.force.contains(&Key::Port(ifindex)) {
-                let port = None;
-                self.push(out, Write::Port { ifindex, port });
+            let entry = self.ports.written.remove(&ifindex);
+            if entry.is_some() || self.force.contains(&Key::Port(ifindex)) {
+                let tx = entry.map_or(ifindex, |entry| entry.tx);
+                let mut written = self.ports.written.values();
+                let shared = written.any(|other| other.tx == tx);
+                let port = Write::Port {
+                    ifindex,
+                    port: None,
+                    tx: (!shared).then_some(tx),
+                    vlan: entry.and_then(|entry| entry.vlan),
+                };
+                self.push(out, port);
             }
         }
     }
@@ -404,6 +548,7 @@ impl Planner {
         };
         if !self.hops.dirty.is_empty()
             || !groups.dirty.is_empty()
+            || !self.derived_settled()
             || groups.unanswered.iter().any(blocked)
         {
             return None;
@@ -419,7 +564,7 @@ impl Planner {
         last
     }
 
-    fn push(&mut self, out: &mut Out, op: Write) {
+    pub(super) fn push(&mut self, out: &mut Out, op: Write) {
         if !self.failed.is_empty() || !self.force.is_empty() {
             let key = op.key();
             self.failed.remove(&key);
@@ -430,14 +575,19 @@ impl Planner {
 }
 
 /// The batch being made.
-struct Out {
+pub(super) struct Out {
     ops: Vec<Write>,
     max: usize,
 }
 
 impl Out {
-    fn room(&self) -> usize {
+    pub(super) fn room(&self) -> usize {
         self.max.saturating_sub(self.ops.len())
+    }
+
+    /// Leaves room for fewer.
+    pub(super) fn charge(&mut self, entries: usize) {
+        self.max = self.max.saturating_sub(entries);
     }
 }
 

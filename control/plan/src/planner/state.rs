@@ -1,26 +1,36 @@
 //! What is wanted and what the array maps hold.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use causeway_bgp::fib::{FibNextHop, NextHopSetId};
 use causeway_bgp::types::{Prefix4, Prefix6};
-use causeway_maps::{Group, GroupId, NextHop, NextHopId, Port};
+use causeway_maps::{Group, GroupId, NextHop, NextHopId, Port, VlanKey};
 use causeway_net::{Adjacency, NextHopKey, Resolution};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use slab::Slab;
 
-use crate::group::members_of;
 use crate::ids::Ids;
+use crate::slots::Slots;
 
 /// Ports: wanted, in the map, and those to be looked at.
 #[derive(Debug, Default)]
 pub(super) struct Ports {
-    pub(super) wanted: BTreeMap<u32, Port>,
-    pub(super) written: BTreeMap<u32, Port>,
+    pub(super) wanted: BTreeMap<u32, PortEntry>,
+    pub(super) written: BTreeMap<u32, PortEntry>,
     pub(super) dirty: BTreeSet<u32>,
     pub(super) left_out: BTreeSet<u32>,
+}
+
+/// What the maps say of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PortEntry {
+    pub(super) port: Port,
+    /// Where its frames leave by: its entry of `tx_ports`.
+    pub(super) tx: u32,
+    /// The tag by which it is known, on `tx`.
+    pub(super) vlan: Option<VlanKey>,
 }
 
 /// Next hops.
@@ -91,7 +101,21 @@ pub(super) struct Groups {
     pub(super) stray: Vec<GroupId>,
     /// Places whose next hops the network has not all spoken of.
     pub(super) unanswered: BTreeSet<usize>,
+    /// Tables of sets that were given up lately: one that comes back finds its flows.
+    pub(super) remembered: VecDeque<Remembered>,
 }
+
+/// The table of a set that nobody wants now.
+#[derive(Debug)]
+pub(super) struct Remembered {
+    pub(super) members: Arc<[FibNextHop]>,
+    /// What the ids in the table stood for.
+    pub(super) ids: Vec<(NextHopId, NextHopKey)>,
+    pub(super) slots: Slots,
+}
+
+/// Tables remembered, of 5 KiB each.
+pub(super) const MAX_REMEMBERED: usize = 64;
 
 /// Who wants a group. Kept apart, because only BGP's next hops are tracked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -117,6 +141,10 @@ pub(super) struct WantedGroup {
 #[derive(Debug)]
 pub(super) struct GroupSlot {
     pub(super) value: Box<Group>,
+    /// Distinct members of `value`, ascending.
+    pub(super) members: Vec<NextHopId>,
+    /// What `value` is made from.
+    pub(super) slots: Slots,
     /// Routes in the map that point to it.
     pub(super) routes: u64,
     /// `None` for one that nobody wants, or found in the map.
@@ -150,7 +178,21 @@ impl Groups {
             left_out: BTreeSet::new(),
             stray: Vec::new(),
             unanswered: BTreeSet::new(),
+            remembered: VecDeque::new(),
         }
+    }
+
+    /// Keeps a table for when its set comes back; one of a single member tells nothing.
+    pub(super) fn remember(&mut self, table: Remembered) {
+        if table.members.len() < 2 {
+            return;
+        }
+        self.remembered
+            .retain(|other| other.members != table.members);
+        if self.remembered.len() >= MAX_REMEMBERED {
+            self.remembered.pop_front();
+        }
+        self.remembered.push_back(table);
     }
 
     /// Counts routes of the map to and from a group; one that nobody needs becomes idle.
@@ -172,7 +214,30 @@ impl Groups {
     }
 }
 
-/// The distinct next hops of a group's entry.
-pub(super) fn hops_of(group: &Group) -> BTreeSet<NextHopId> {
-    members_of(group).into_iter().collect()
+impl GroupSlot {
+    /// An entry with this table, to which no route points.
+    pub(super) fn new(slots: Slots, value: Group) -> Self {
+        Self {
+            members: members_of(&value),
+            value: Box::new(value),
+            slots,
+            routes: 0,
+            owner: None,
+        }
+    }
+
+    /// How many members it has in common with `ids`, which ascend.
+    pub(super) fn in_common(&self, ids: &[NextHopId]) -> usize {
+        let known = |id: &&NextHopId| ids.binary_search(id).is_ok();
+        self.members.iter().filter(known).count()
+    }
+}
+
+/// The distinct next hops of a group's entry, ascending.
+pub(crate) fn members_of(group: &Group) -> Vec<NextHopId> {
+    let mut ids: Vec<u16> = group.slots.iter().flat_map(|slot| slot.order).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids.retain(|id| *id != 0);
+    ids.into_iter().map(|id| NextHopId(u32::from(id))).collect()
 }

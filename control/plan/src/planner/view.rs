@@ -2,9 +2,11 @@
 
 use causeway_bgp::types::{AddressFamily, Prefix};
 use causeway_maps::{GroupId, NextHop, NextHopId};
+use causeway_net::Resolution;
 
-use super::state::{Origin, hops_of};
+use super::state::Origin;
 use super::{Failure, LeftOut, Planner, Summary, What};
+use crate::group::entry;
 use crate::routes::{LocalTarget, RouteView, Table, TableFamily};
 
 impl Planner {
@@ -118,12 +120,31 @@ impl Planner {
     #[must_use]
     pub fn group(&self, id: GroupId) -> Option<Vec<(NextHopId, NextHop)>> {
         let slot = self.groups.slots.get(&id)?;
-        let hops = hops_of(&slot.value);
+        let hops = slot.members.iter();
         Some(
-            hops.into_iter()
-                .filter_map(|id| Some((id, self.hops.slots.get(&id)?.value)))
+            hops.filter_map(|id| Some((*id, self.hops.slots.get(id)?.value)))
                 .collect(),
         )
+    }
+
+    /// The next hops in the map.
+    pub fn next_hops(&self) -> impl Iterator<Item = (NextHopId, NextHop)> + '_ {
+        self.hops.slots.iter().map(|(id, slot)| (*id, slot.value))
+    }
+
+    /// Whether a next hop is wanted, can be sent to, and stands in the map as it should.
+    #[must_use]
+    pub fn believes_in(&self, id: NextHopId) -> bool {
+        let Some(slot) = self.hops.slots.get(&id) else {
+            return false;
+        };
+        let resolution = slot
+            .owner
+            .and_then(|key| Some((key, self.hops.wanted.get(&key)?.resolution()?)));
+        let Some((key, resolution)) = resolution else {
+            return false;
+        };
+        matches!(resolution, Resolution::Resolved(_)) && entry(key, &resolution) == Some(slot.value)
     }
 
     fn views<'a, P: TableFamily>(
@@ -149,6 +170,7 @@ impl Planner {
             (Some(LocalTarget::Punt), _) => "connected",
             (_, Some(Origin::Local)) => "neighbour",
             (_, Some(Origin::Bgp)) => "bgp",
+            (_, None) if table.owned.contains(&prefix) => "blackhole",
             (_, None) => "restored",
         };
         Some(RouteView {

@@ -8,6 +8,7 @@ mod lint;
 mod load;
 mod setup;
 mod test;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;

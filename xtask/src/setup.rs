@@ -42,11 +42,12 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     let linker = ensure_ebpf_tools()?;
-    ensure_packages(PACKAGES)?;
+    let packages = all_packages();
+    ensure_packages(&packages)?;
     note(format!(
         "ready: rust-src, {}, {} Debian packages",
         linker.display(),
-        PACKAGES.len()
+        packages.len()
     ));
     Ok(ExitCode::SUCCESS)
 }
@@ -73,6 +74,8 @@ const fn package(name: &'static str, file: &'static str, what_for: &'static str)
     }
 }
 
+const TCPDUMP: Package = package("tcpdump", "tcpdump", "captures");
+
 /// What every namespace lab needs.
 pub(crate) const LAB: &[Package] = &[
     package("iproute2", "ip", "namespaces and links"),
@@ -84,6 +87,22 @@ pub(crate) const LAB: &[Package] = &[
         "a look into the maps that is not ours",
     ),
     package("util-linux", "setpriv", "tests without capabilities"),
+    TCPDUMP,
+];
+
+/// What boots another kernel and packs its initial file system.
+pub(crate) const VM: &[Package] = &[
+    package(
+        "qemu-system-x86",
+        "qemu-system-x86_64",
+        "a machine with another kernel",
+    ),
+    package("cpio", "cpio", "that machine's file system"),
+    TCPDUMP,
+    LAB[0],
+    LAB[1],
+    LAB[2],
+    LAB[3],
 ];
 
 /// The routers that the demo shows.
@@ -92,25 +111,32 @@ pub(crate) const DEMO_PEERS: &[Package] = &[
     package("bird2", "bird", "BIRD 2, a peer"),
 ];
 
-/// Everything that the full set of suites runs.
+/// What the suites run on this machine's own kernel.
 pub(crate) const PACKAGES: &[Package] = &[
     LAB[0],
     LAB[1],
     LAB[2],
     LAB[3],
     LAB[4],
+    LAB[5],
     DEMO_PEERS[0],
     DEMO_PEERS[1],
     package("gobgpd", "gobgpd", "GoBGP, a peer"),
     package("openbgpd", "bgpctl", "OpenBGPD, a peer"),
     package("exabgp", "exabgp", "ExaBGP, a peer"),
-    package("tcpdump", "tcpdump", "captures"),
     package(
         "bgpdump",
         "bgpdump",
         "a reader of recordings that is not ours",
     ),
 ];
+
+/// Everything that any suite needs.
+fn all_packages() -> Vec<Package> {
+    let mut all = PACKAGES.to_vec();
+    all.extend(VM.iter().filter(|package| !PACKAGES.contains(package)));
+    all
+}
 
 /// Those of `packages` that are not installed.
 pub(crate) fn missing_packages(packages: &[Package]) -> Vec<Package> {
@@ -153,8 +179,7 @@ pub(crate) fn ensure_packages(packages: &[Package]) -> Result<()> {
     let names: Vec<_> = missing.iter().map(|package| package.name).collect();
     if install(&names).is_err() {
         // Fresh images come without package lists, old ones with lists of versions that are gone.
-        note("refreshing the package lists");
-        run_command(Command::new("apt-get").args(["-q", "update"]))?;
+        refresh_package_lists()?;
         install(&names)?;
     }
     let units: Vec<_> = names.iter().filter_map(|name| unit_of(name)).collect();
@@ -178,7 +203,7 @@ fn missing() -> Vec<String> {
         missing.push(format!("bpf-linker {BPF_LINKER}"));
     }
     missing.extend(
-        missing_packages(PACKAGES)
+        missing_packages(&all_packages())
             .iter()
             .map(|package| format!("Debian package {}: {}", package.name, package.what_for)),
     );
@@ -293,6 +318,12 @@ fn names_debian(os_release: &str) -> bool {
         })
         .flat_map(|value| value.trim_matches('"').split_whitespace())
         .any(|id| id == "debian")
+}
+
+/// Asks the archive what there is.
+pub(crate) fn refresh_package_lists() -> Result<()> {
+    note("refreshing the package lists");
+    run_command(Command::new("apt-get").args(["-q", "update"]))
 }
 
 fn install(names: &[&str]) -> Result<()> {

@@ -16,15 +16,15 @@ use clap::ValueEnum;
 use serde::Deserialize;
 
 use crate::workspace::{binaries, cargo, is_root, note};
-use crate::{build_ebpf, lint, setup};
+use crate::{build_ebpf, lint, setup, vm};
 
 /// Options of `cargo xtask test`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Suites to run; all of them when none is named
+    /// Suites to run; all of the tier when none is named
     #[arg(value_enum)]
     suites: Vec<Suite>,
-    /// `ci` is what every change must pass; `full` runs long forms of the same suites
+    /// `ci` is what every change must pass; `full` adds `vm` and runs long forms of the other suites
     #[arg(long, value_enum, default_value_t = Tier::Ci)]
     tier: Tier,
     /// Pass this on to the tests: only those whose name contains it
@@ -66,6 +66,8 @@ enum Suite {
     Realdata,
     /// Packets between namespaces, end to end
     Netns,
+    /// The oldest kernel that we support, in a machine of its own; not in the `ci` tier unless named
+    Vm,
 }
 
 impl Suite {
@@ -73,8 +75,21 @@ impl Suite {
     fn needs_root(self) -> bool {
         matches!(
             self,
-            Self::Kernel | Self::Datapath | Self::Interop | Self::Realdata | Self::Netns
+            Self::Kernel | Self::Datapath | Self::Interop | Self::Realdata | Self::Netns | Self::Vm
         )
+    }
+
+    /// The suites whose binaries run in this one.
+    fn sources(self) -> Vec<Self> {
+        match self {
+            Self::Vm => vec![Self::Kernel, Self::Datapath, Self::Vm],
+            other => vec![other],
+        }
+    }
+
+    /// Whether it runs without being named.
+    fn belongs_to(self, tier: Tier) -> bool {
+        self != Self::Vm || tier == Tier::Full
     }
 
     /// How long one of its binaries may run before it is stopped and counted as failed.
@@ -88,7 +103,11 @@ impl Suite {
 
     /// Tests of one binary that run at a time; the labs mostly wait for timers, so more than there are cores.
     fn threads(self) -> Option<usize> {
-        matches!(self, Self::Interop | Self::Realdata | Self::Netns).then_some(4)
+        match self {
+            Self::Interop | Self::Realdata | Self::Netns => Some(4),
+            Self::Vm => Some(2),
+            _ => None,
+        }
     }
 
     /// The suite of a test target, by where it lives; none for a target that nobody would run.
@@ -139,7 +158,8 @@ impl Tally {
 /// Runs the suites; the exit code says whether all passed.
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
     let mut suites = if args.suites.is_empty() {
-        Suite::value_variants().to_vec()
+        let all = Suite::value_variants().iter().copied();
+        all.filter(|suite| suite.belongs_to(args.tier)).collect()
     } else {
         args.suites.clone()
     };
@@ -309,12 +329,19 @@ fn package_name(dir: &Path) -> Option<String> {
 }
 
 fn run_suite(suite: Suite, built: &Binaries, args: &Args) -> Result<Tally> {
-    let binaries = built
-        .get(&suite)
-        .context("it was not built, so nothing ran")?;
+    let sources = suite.sources();
+    let binaries: Vec<&Binary> = sources
+        .iter()
+        .filter_map(|source| built.get(source))
+        .flatten()
+        .collect();
+    if !built.contains_key(&suite) {
+        bail!("it was not built, so nothing ran");
+    }
     if suite.needs_root() && !is_root() {
         bail!("needs root: run `sudo -E env PATH=\"$PATH\" cargo xtask test {suite}`");
     }
+    let place = Place::of(suite)?;
     let mut total = Tally::default();
     for (n, binary) in binaries.iter().enumerate() {
         note(format!(
@@ -323,7 +350,7 @@ fn run_suite(suite: Suite, built: &Binaries, args: &Args) -> Result<Tally> {
             binaries.len(),
             binary.name
         ));
-        total.add(run_binary(suite, binary, args)?);
+        total.add(run_binary(suite, &place, binary, args)?);
     }
     if total == Tally::default() && args.filter.is_none() {
         bail!("it has no test");
@@ -331,22 +358,67 @@ fn run_suite(suite: Suite, built: &Binaries, args: &Args) -> Result<Tally> {
     Ok(total)
 }
 
+/// Where test binaries run.
+enum Place {
+    Here,
+    Machine(vm::Machine),
+}
+
+impl Place {
+    fn of(suite: Suite) -> Result<Self> {
+        Ok(match suite {
+            Suite::Vm => Self::Machine(vm::Machine::ensure()?),
+            _ => Self::Here,
+        })
+    }
+
+    fn command(&self, binary: &Binary, args: &Args, words: &[String]) -> Result<Command> {
+        let tier = match args.tier {
+            Tier::Ci => "ci",
+            Tier::Full => "full",
+        };
+        match self {
+            Self::Here => {
+                let mut command = Command::new(&binary.file);
+                command
+                    .current_dir(&binary.dir)
+                    .env("CARGO_MANIFEST_DIR", &binary.dir)
+                    .env("CAUSEWAY_BIN_DIR", binaries())
+                    .env("CAUSEWAY_TIER", tier)
+                    .args(words);
+                if args.bless {
+                    command.env("CAUSEWAY_BLESS", "1");
+                }
+                Ok(command)
+            }
+            // What a test would bless there is gone with the machine.
+            Self::Machine(machine) => machine.command(&vm::Guest {
+                program: &binary.file,
+                args: words,
+                env: &[("CAUSEWAY_TIER", tier.to_owned())],
+                binaries: &["causewayd", "causeway"].map(|name| binaries().join(name)),
+                object: &build_ebpf::object(),
+            }),
+        }
+    }
+}
+
 /// Runs a binary. What fails where other programs' timing counts is run once more, alone; both outcomes are shown.
-fn run_binary(suite: Suite, binary: &Binary, args: &Args) -> Result<Tally> {
+fn run_binary(suite: Suite, place: &Place, binary: &Binary, args: &Args) -> Result<Tally> {
     let words: Vec<String> = args
         .filter
         .iter()
         .cloned()
         .chain(suite.threads().map(|n| format!("--test-threads={n}")))
         .collect();
-    let (mut tally, failed) = run_once(suite, binary, args, &words)?;
+    let (mut tally, failed) = run_once(suite, place, binary, args, &words)?;
     if suite.threads().is_none() || failed.len() > SECOND_CHANCES {
         return Ok(tally);
     }
     for test in failed {
         note(format!("{suite}: {test} once more, alone"));
         let words = ["--exact".to_owned(), test.clone()];
-        let (alone, _) = run_once(suite, binary, args, &words)?;
+        let (alone, _) = run_once(suite, place, binary, args, &words)?;
         if alone == Tally::one(true) {
             note(format!(
                 "{suite}: flaky: {test} failed beside others and passed alone"
@@ -361,29 +433,13 @@ fn run_binary(suite: Suite, binary: &Binary, args: &Args) -> Result<Tally> {
 /// Runs the tests that `words` select; the result and the names of those that failed.
 fn run_once(
     suite: Suite,
+    place: &Place,
     binary: &Binary,
     args: &Args,
     words: &[String],
 ) -> Result<(Tally, Vec<String>)> {
-    let tier = args.tier;
-    let mut command = Command::new(&binary.file);
-    command
-        .current_dir(&binary.dir)
-        .env("CARGO_MANIFEST_DIR", &binary.dir)
-        .env("CAUSEWAY_BIN_DIR", binaries())
-        .env(
-            "CAUSEWAY_TIER",
-            match tier {
-                Tier::Ci => "ci",
-                Tier::Full => "full",
-            },
-        )
-        .args(words)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped());
-    if args.bless {
-        command.env("CAUSEWAY_BLESS", "1");
-    }
+    let mut command = place.command(binary, args, words)?;
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = command
         .spawn()
         .with_context(|| format!("cannot start {}", binary.file.display()))?;

@@ -4,10 +4,12 @@
 //! `forwarding`: a client, the daemon, two ToRs and a server.
 //! `lab`: what the lab measures, over plain kernel forwarding, so that a figure below can be believed.
 //! `netlink`: what the kernel tells of links, addresses and neighbours, and how soon.
+//! `racks`: the demo's two racks under two spines.
 //! `routes`: the kernel's own table follows what is wanted, whatever others do to it.
 
 mod daemon;
 mod forwarding;
 mod lab;
 mod netlink;
+mod racks;
 mod routes;

@@ -62,6 +62,8 @@ pub struct Config {
     pub uplinks: Vec<String>,
     /// More lines of the BGP instance, each with its indentation of six spaces.
     pub instance: String,
+    /// Whether packets may pass from uplink to uplink.
+    pub transit: bool,
     /// More objects, as YAML documents.
     pub more: String,
     /// More arguments of the daemon.
@@ -76,6 +78,7 @@ impl Config {
             router,
             uplinks: Vec::new(),
             instance: String::new(),
+            transit: false,
             more: String::new(),
             arguments: Vec::new(),
         }
@@ -85,11 +88,17 @@ impl Config {
     #[must_use]
     pub fn transit<S: Into<String>>(router: Router, uplinks: impl IntoIterator<Item = S>) -> Self {
         Self {
-            router,
+            transit: true,
+            ..Self::node(router, uplinks)
+        }
+    }
+
+    /// An end with these uplinks.
+    #[must_use]
+    pub fn node<S: Into<String>>(router: Router, uplinks: impl IntoIterator<Item = S>) -> Self {
+        Self {
             uplinks: uplinks.into_iter().map(Into::into).collect(),
-            instance: String::new(),
-            more: String::new(),
-            arguments: Vec::new(),
+            ..Self::speaker(router)
         }
     }
 
@@ -139,7 +148,8 @@ impl Config {
             let _ = write!(
                 text,
                 "---\napiVersion: causeway.dev/v1alpha1\nkind: NodeConfig\nmetadata: {{name: node}}\n\
-                 spec:\n  role: transit\n  uplinks: {{interfaces: [{}]}}\n",
+                 spec:\n  role: {}\n  uplinks: {{interfaces: [{}]}}\n",
+                if self.transit { "transit" } else { "node" },
                 self.uplinks.join(", ")
             );
         }

@@ -140,6 +140,21 @@ impl Lab {
         Ok(node)
     }
 
+    /// Removes a node while the others go on: what runs in it, and its namespace with all links.
+    ///
+    /// # Errors
+    ///
+    /// While something else still holds the node, since its namespace would live on.
+    pub fn remove(&self, node: Node) -> Result<()> {
+        self.nodes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|other| other.namespace() != node.namespace());
+        let name = node.name().to_owned();
+        ensure!(node.is_last(), "something still holds node {name}");
+        Ok(())
+    }
+
     /// Leaves everything as it is when the values are dropped.
     pub fn keep(&self) {
         self.shared.keep.store(true, Ordering::Relaxed);

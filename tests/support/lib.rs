@@ -4,8 +4,8 @@
 //! it; [`peer`] starts FRR, BIRD, GoBGP, OpenBGPD and ExaBGP from one [`peer::Router`] description and reads their
 //! state; [`causeway`] does the same for `causewayd` and asks it through the CLI; [`raw`] speaks BGP byte by byte;
 //! [`bystander`] measures what others notice of it; [`traffic`] sends packets and counts what arrives; [`capture`] tells
-//! what is on a wire; [`fabric`] is two ToRs between a router and a server; [`wait`] waits for a state and tells what it
-//! saw last.
+//! what is on a wire; [`fabric`] is two ToRs between a router and a server, and [`racks`] two racks under two spines;
+//! [`wait`] waits for a state and tells what it saw last.
 //!
 //! Everything is undone when the values are dropped, a panic included. What a killed run leaves behind is removed when
 //! the next [`Lab`] starts.
@@ -19,6 +19,7 @@ pub mod lab;
 pub mod node;
 pub mod peer;
 pub mod process;
+pub mod racks;
 pub mod raw;
 pub mod traffic;
 pub mod wait;

@@ -117,6 +117,11 @@ impl Node {
         self.inner.holder.id()
     }
 
+    /// Whether dropping this value removes the node.
+    pub(crate) fn is_last(&self) -> bool {
+        Arc::strong_count(&self.inner) == 1
+    }
+
     pub(crate) fn is_kept(&self) -> bool {
         self.inner.lab.is_kept()
     }

@@ -1,5 +1,6 @@
 //! Packets between nodes, counted at both ends.
 
+use std::collections::HashSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
@@ -156,6 +157,8 @@ pub struct ProbeReport {
     pub returned: u64,
     /// The longest time for which some flow was silent at the receiver, less the distance at which it sends.
     pub longest_outage: Duration,
+    /// The longest run of numbers missing from one flow, as the time in which they were sent.
+    pub longest_gap: Duration,
 }
 
 impl ProbeReport {
@@ -230,13 +233,35 @@ impl Probes {
             }
         }
         let spacing = self.every * u32::try_from(self.flows)?;
+        let numbers = arrivals.iter().map(|arrival| arrival.sequence);
+        let missing = longest_run_missing(sent, self.flows, numbers);
         Ok(ProbeReport {
             sent,
             arrived: arrivals.len() as u64,
             returned,
             longest_outage: longest.saturating_sub(spacing),
+            longest_gap: spacing * u32::try_from(missing)?,
         })
     }
+}
+
+/// The longest run of consecutive packets of one flow, of `sent` in all, that are not among those `arrived`. Flows take
+/// turns.
+fn longest_run_missing(sent: u64, flows: u64, arrived: impl Iterator<Item = u64>) -> u64 {
+    let arrived: HashSet<u64> = arrived.collect();
+    let mut longest = 0;
+    for flow in 0..flows {
+        let mut run = 0;
+        for number in (flow..sent).step_by(usize::try_from(flows).unwrap_or(1)) {
+            run = if arrived.contains(&number) {
+                0
+            } else {
+                run + 1
+            };
+            longest = longest.max(run);
+        }
+    }
+    longest
 }
 
 /// How long echoes may be under way after the last probe.
@@ -300,6 +325,15 @@ fn echo_probes(server: &UdpSocket, stop: &AtomicBool) -> Result<Vec<Arrival>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_gap_is_a_run_of_numbers_missing_from_one_flow() {
+        // Two flows; 4 and 6 are neighbours in the even one, 3 is alone in the odd one.
+        let arrived = [0, 1, 2, 5, 7, 8, 9];
+        assert_eq!(longest_run_missing(10, 2, arrived.into_iter()), 2);
+        assert_eq!(longest_run_missing(10, 2, 0..10), 0);
+        assert_eq!(longest_run_missing(4, 1, std::iter::empty()), 4);
+    }
 
     #[test]
     fn answers_are_counted_from_what_ping_says() {

@@ -30,7 +30,7 @@ enum Verb {
     Setup(setup::Args),
     /// Build the eBPF programs into target/ebpf/causeway.o
     BuildEbpf,
-    /// Show it in network namespaces: FRR and BIRD announce, XDP forwards, a link is cut
+    /// Show it in network namespaces: two racks with pods under two spines, one of which is removed
     Demo(demo::Args),
     /// Load the programs, pin their maps and attach XDP to an interface, without the daemon
     Load(load::Args),

@@ -452,7 +452,7 @@ fn run_once(
             let _ = sender.send(line);
         }
     });
-    let succeeded = wait(&mut child, suite.limit(tier))?;
+    let succeeded = wait(&mut child, suite.limit(args.tier))?;
     if succeeded.is_some() {
         // A test that was stopped may have left children holding the pipe open; don't wait for them.
         let _ = reader.join();

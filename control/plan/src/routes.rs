@@ -16,7 +16,7 @@ use crate::write::{Key, Write};
 pub struct RouteView {
     /// Prefix.
     pub prefix: Prefix,
-    /// `connected`, `neighbour`, `bgp`, `blackhole`, or `restored` for one taken over from the map and not yet wanted.
+    /// `connected`, `neighbour`, `bgp`, `owned`, or `restored` for one taken over from the map and not yet wanted.
     pub origin: &'static str,
     /// Group that the map's entry points to; `None` if it is not in the map.
     pub group: Option<GroupId>,

@@ -25,8 +25,8 @@ impl Planner {
         self.set_ranges(&config);
     }
 
-    /// Sets the ranges that this node announces. What nothing more specific takes is dropped, and does not go back to
-    /// whoever sent it. Host addresses are left out: they are ranges of nothing.
+    /// Sets the ranges that this node announces. What nothing more specific takes goes to the stack, and by no other
+    /// route back to whoever sent it. Host addresses are left out: they are ranges of nothing.
     pub fn set_owned(&mut self, prefixes: impl IntoIterator<Item = Prefix>) {
         let (mut owned4, mut owned6) = (Vec::new(), Vec::new());
         for prefix in prefixes {

@@ -393,8 +393,10 @@ impl Planner {
             None => match entry.bgp.and_then(|set| self.groups.sets.get(&set)) {
                 Some(place) => Some(*place),
                 None => {
+                    // The stack knows the pods of another CNI and the addresses that another proxy translates; its own
+                    // blackhole route drops the rest.
                     let owned = self.table().owned.contains(&prefix);
-                    let group = owned.then_some(GroupId::BLACKHOLE);
+                    let group = owned.then_some(GroupId::PUNT);
                     return self.write_route(prefix, group, out);
                 }
             },

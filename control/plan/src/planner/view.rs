@@ -170,7 +170,7 @@ impl Planner {
             (Some(LocalTarget::Punt), _) => "connected",
             (_, Some(Origin::Local)) => "neighbour",
             (_, Some(Origin::Bgp)) => "bgp",
-            (_, None) if table.owned.contains(&prefix) => "blackhole",
+            (_, None) if table.owned.contains(&prefix) => "owned",
             (_, None) => "restored",
         };
         Some(RouteView {

@@ -91,7 +91,8 @@ pub struct Negotiated {
     pub route_refresh: bool,
     /// Both announced enhanced route refresh: BoRR and EoRR are understood (RFC 7313 4).
     pub enhanced_refresh: bool,
-    /// The peer accepts messages of up to 65,535 bytes (RFC 8654 4).
+    /// Both announced that they accept messages of up to 65,535 bytes. RFC 8654 4 asks for the peer's word only, but FRR
+    /// always announces and then takes long messages only from those that announce them too.
     pub extended_message_send: bool,
     /// We announced that we accept messages of up to 65,535 bytes.
     pub extended_message_receive: bool,
@@ -120,7 +121,7 @@ impl Negotiated {
             as4: local.four_octet_as().is_some() && remote.four_octet_as().is_some(),
             route_refresh: remote.capabilities.contains(&Capability::RouteRefresh),
             enhanced_refresh: both(&Capability::EnhancedRouteRefresh),
-            extended_message_send: remote.capabilities.contains(&Capability::ExtendedMessage),
+            extended_message_send: both(&Capability::ExtendedMessage),
             extended_message_receive: local.capabilities.contains(&Capability::ExtendedMessage),
             graceful_notification: graceful
                 .is_some_and(|(ours, theirs)| ours.notification && theirs.notification),

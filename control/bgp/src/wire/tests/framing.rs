@@ -96,6 +96,18 @@ fn long_messages_are_taken_once_we_announced_that_we_take_them() {
     assert_eq!(update.reach4.unwrap().prefixes.len(), 2000);
 }
 
+/// FRR 8.4 announces that it takes long messages, and resets the session when one comes from a peer that does not.
+#[test]
+fn long_messages_are_sent_only_if_both_announced_them() {
+    let silent = open_of(LOCAL_AS, true);
+    let mut willing = open_of(65002, true);
+    willing.capabilities.push(Capability::ExtendedMessage);
+    let bytes = |local, remote| Negotiated::new(local, remote).max_send_bytes();
+    assert_eq!(bytes(&silent, &willing), MAX_MESSAGE_BYTES);
+    assert_eq!(bytes(&willing, &silent), MAX_MESSAGE_BYTES);
+    assert_eq!(bytes(&willing, &willing), MAX_EXTENDED_MESSAGE_BYTES);
+}
+
 #[test]
 fn an_open_or_keepalive_is_never_extended() {
     let mut local = open_of(LOCAL_AS, true);

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::cidr::Cidr;
 use crate::meta::{LabelSelector, Object, ObjectMeta};
 
 /// Kind of [`NodeConfig`].
@@ -36,6 +37,10 @@ pub struct NodeConfigSpec {
     /// Whether a default route may resolve a next hop of BGP. Default: false.
     #[serde(default)]
     pub resolve_next_hops_via_default: bool,
+    /// The ranges that the cluster's pods have their addresses from, one of each family at most: their routes are found by
+    /// an index instead of a walk.
+    #[serde(default, rename = "podCIDRs", skip_serializing_if = "Vec::is_empty")]
+    pub pod_cidrs: Vec<PodCidr>,
     /// Interfaces whose name begins so lead to local pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_interface_prefix: Option<String>,
@@ -55,9 +60,20 @@ impl Default for NodeConfigSpec {
             hash_seed: None,
             kernel_routes: yes(),
             resolve_next_hops_via_default: false,
+            pod_cidrs: Vec::new(),
             pod_interface_prefix: None,
         }
     }
+}
+
+/// A range of pods' addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PodCidr {
+    /// The range.
+    pub cidr: Cidr,
+    /// Length of the block that a node has of it: at most 16 bits more than that of the range.
+    pub node_mask_size: u8,
 }
 
 /// What a node is.

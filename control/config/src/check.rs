@@ -167,6 +167,46 @@ impl Checker<'_> {
                     );
                 }
             }
+            self.pod_cidrs(config);
+        }
+    }
+
+    fn pod_cidrs(&mut self, config: &Sourced<NodeConfig>) {
+        let ranges = &config.object.spec.pod_cidrs;
+        for (n, range) in ranges.iter().enumerate() {
+            let (cidr, mask) = (range.cidr, range.node_mask_size);
+            let ipv4 = cidr.addr().is_ipv4();
+            if ranges[..n]
+                .iter()
+                .any(|other| other.cidr.addr().is_ipv4() == ipv4)
+            {
+                self.mistake(
+                    &config.origin,
+                    format!("spec.podCIDRs[{n}].cidr"),
+                    "there is another range of this family",
+                    "write one range of each family at most",
+                );
+            }
+            if !cidr.is_network() {
+                self.mistake(
+                    &config.origin,
+                    format!("spec.podCIDRs[{n}].cidr"),
+                    format!("{cidr} has bits set behind its length"),
+                    format!("write {}", cidr.network()),
+                );
+            }
+            let longest = cidr
+                .bits()
+                .min(cidr.prefix_len().saturating_add(limits::POD_BLOCK_BITS));
+            let shortest = cidr.prefix_len().max(1);
+            if !(shortest..=longest).contains(&mask) {
+                self.mistake(
+                    &config.origin,
+                    format!("spec.podCIDRs[{n}].nodeMaskSize"),
+                    format!("{mask} is no length of a block of {cidr}"),
+                    format!("write {shortest} to {longest}"),
+                );
+            }
         }
     }
 

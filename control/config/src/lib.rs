@@ -47,6 +47,8 @@ pub mod limits {
     pub const SHUTDOWN_MESSAGE_BYTES: usize = 255;
     /// Other member ASes of a confederation.
     pub const CONFEDERATION_MEMBERS: usize = 256;
+    /// Bits between the length of a range of pods' addresses and that of a node's block: the index has 2^16 entries.
+    pub const POD_BLOCK_BITS: u8 = 16;
     /// Equal paths used at once.
     pub const MAXIMUM_PATHS: u16 = 64;
     /// Times an AS is prepended.

@@ -9,7 +9,7 @@ use causeway_api::bgp::{
 };
 use causeway_api::cidr::Cidr;
 use causeway_api::filter::BgpFilter;
-use causeway_api::node::{NodeConfigSpec, Role, XdpMode};
+use causeway_api::node::{NodeConfigSpec, PodCidr, Role, XdpMode};
 
 /// A whole configuration, checked.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -37,6 +37,8 @@ pub struct NodeSettings {
     pub kernel_routes: bool,
     /// Whether a default route may resolve a next hop.
     pub resolve_next_hops_via_default: bool,
+    /// Ranges of pods' addresses, one of each family at most.
+    pub pod_cidrs: Vec<PodCidr>,
     /// How the names of interfaces begin that lead to local pods.
     pub pod_interface_prefix: Option<String>,
 }
@@ -56,6 +58,7 @@ impl From<&NodeConfigSpec> for NodeSettings {
             hash_seed: spec.hash_seed,
             kernel_routes: spec.kernel_routes,
             resolve_next_hops_via_default: spec.resolve_next_hops_via_default,
+            pod_cidrs: spec.pod_cidrs.clone(),
             pod_interface_prefix: spec.pod_interface_prefix.clone(),
         }
     }

@@ -318,6 +318,20 @@ fn a_directory_that_is_not_there_says_so() {
 }
 
 #[test]
+fn ranges_of_pods_are_checked() {
+    let yaml = "apiVersion: causeway.dev/v1alpha1\nkind: NodeConfig\nmetadata: {name: n}\nspec:\n  podCIDRs:\n    \
+                - {cidr: 10.0.0.0/8, nodeMaskSize: 25}\n    - {cidr: 10.1.0.1/16, nodeMaskSize: 16}\n";
+    let found = mistakes(yaml);
+    for part in [
+        "spec.podCIDRs[0].nodeMaskSize: 25 is no length of a block of 10.0.0.0/8; write 8 to 24",
+        "spec.podCIDRs[1].cidr: there is another range of this family",
+        "spec.podCIDRs[1].cidr: 10.1.0.1/16 has bits set behind its length; write 10.1.0.0/16",
+    ] {
+        assert!(found.contains(part), "{found}");
+    }
+}
+
+#[test]
 fn a_limit_that_only_warns_restarts_nothing() {
     let yaml = peer_config(
         "  families:\n    - afi: ipv4\n      maxPrefixes: {limit: 5, warnOnly: true, restartAfterSeconds: 3}\n",

@@ -384,14 +384,22 @@ impl Fabric {
             limits: Limits::default(),
         });
         self.uplinks.set_mode(settings.xdp_mode);
+        let (mut pods4, mut pods6) = (None, None);
+        for range in &settings.pod_cidrs {
+            let (len, block) = (range.cidr.prefix_len(), range.node_mask_size);
+            match range.cidr.addr() {
+                IpAddr::V4(base) => pods4 = PodRange4::new(base.octets(), len, block),
+                IpAddr::V6(base) => pods6 = PodRange6::new(base.octets(), len, block),
+            }
+        }
         let transit = settings.role == causeway_api::node::Role::Transit;
         self.planner.set_config(Config {
             flags: if transit { config_flags::TRANSIT } else { 0 },
             hash_seed: settings
                 .hash_seed
                 .unwrap_or_else(|| seed(&options.node_name)),
-            pods4: PodRange4::NONE,
-            pods6: PodRange6::NONE,
+            pods4: pods4.unwrap_or(PodRange4::NONE),
+            pods6: pods6.unwrap_or(PodRange6::NONE),
         });
     }
 

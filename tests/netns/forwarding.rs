@@ -220,3 +220,107 @@ fn a_tor_with_a_new_mac_address_is_followed() {
         Ok(())
     });
 }
+
+/// The ways that the kernel's own route to a server's prefix takes, in its words.
+fn kernel_ways(router: &support::Node, prefix: &str) -> Result<usize> {
+    let family = if prefix.contains(':') { "-6" } else { "-4" };
+    let text = router.run("ip", [family, "-j", "route", "show", prefix, "proto", "67"])?;
+    let routes: serde_json::Value = serde_json::from_str(text.trim()).unwrap_or_default();
+    let route = &routes[0];
+    Ok(match route["nexthops"].as_array() {
+        Some(ways) => ways.len(),
+        None => usize::from(route["dev"].is_string()),
+    })
+}
+
+fn wait_kernel_ways(router: &support::Node, ways: usize) -> Result<()> {
+    for prefix in PREFIXES {
+        wait_until(&format!("{ways} ways to {prefix}"), LIMIT, || {
+            let found = kernel_ways(router, prefix)?;
+            ensure!(found == ways, "{found}");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_kernels_own_table_follows_links_and_outlives_the_daemon() {
+    Lab::test(|lab| {
+        let mut stage = stage(lab)?;
+        let router = stage.fabric.router.clone();
+        wait_kernel_ways(&router, 2)?;
+        // The host's own traffic takes it.
+        for server in SERVERS {
+            ensure!(
+                ping(&router, server, 3)? == 3,
+                "{server} does not answer the router"
+            );
+        }
+        // What the router originates ends there; what is connected wins.
+        let owned = router.run("ip", ["route", "show", CLIENTS[0]])?;
+        ensure!(
+            owned.contains("blackhole") && owned.contains("dev client"),
+            "{owned}"
+        );
+        for index in [0, 1] {
+            stage.fabric.tors[index].ip(["link set router down"])?;
+            wait_kernel_ways(&router, 1)?;
+            stage.fabric.tors[index].ip(["link set router up"])?;
+            wait_kernel_ways(&router, 2)?;
+        }
+        stage.causeway.kill()?;
+        wait_kernel_ways(&router, 2)?;
+        stage.causeway.restart()?;
+        stage.causeway.wait_established(LIMIT)?;
+        for prefix in PREFIXES {
+            stage.causeway.wait_paths(prefix, 2, LIMIT)?;
+        }
+        wait_kernel_ways(&router, 2)
+    });
+}
+
+/// Its link is up and its session stands: only the neighbour table tells.
+#[test]
+fn a_neighbour_that_stops_answering_is_left_and_taken_back() {
+    Lab::test(|lab| {
+        let stage = stage(lab)?;
+        let begin = std::time::Instant::now();
+        stage.fabric.tors[1].ip(["addr del 10.0.2.2/24 dev router"])?;
+        stage.wait_members(SERVERS[0], 1)?;
+        println!("left after {:?}", begin.elapsed());
+        wait_until("all answers", LIMIT, || {
+            let answered = ping(&stage.fabric.client, SERVERS[0], 20)?;
+            ensure!(answered == 20, "{answered} of 20");
+            Ok(())
+        })?;
+        stage.fabric.tors[1].address("router", ["10.0.2.2/24"])?;
+        stage.wait_members(SERVERS[0], 2)
+    });
+}
+
+#[test]
+fn both_links_cut_at_once_come_back_with_everything() {
+    Lab::test(|lab| {
+        let stage = stage(lab)?;
+        let router = &stage.fabric.router;
+        // Cut at this end: both go in one go.
+        for way in ["down", "up"] {
+            router.ip([
+                format!("link set tor1 {way}"),
+                format!("link set tor2 {way}"),
+            ])?;
+            let members = if way == "down" { 0 } else { 2 };
+            wait_kernel_ways(router, members)?;
+        }
+        for server in SERVERS {
+            stage.wait_members(server, 2)?;
+            wait_until("all answers", LIMIT, || {
+                let answered = ping(&stage.fabric.client, server, 20)?;
+                ensure!(answered == 20, "{answered} of 20");
+                Ok(())
+            })?;
+        }
+        Ok(())
+    });
+}

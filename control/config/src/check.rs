@@ -167,6 +167,17 @@ impl Checker<'_> {
                     );
                 }
             }
+            let prefix = config.object.spec.pod_interface_prefix.as_deref();
+            if let Some(prefix) = prefix
+                && (prefix.is_empty() || prefix.len() > 15 || prefix.contains(['*', '/', ' ', ':']))
+            {
+                self.mistake(
+                    &config.origin,
+                    "spec.podInterfacePrefix",
+                    format!("`{prefix}` can't be how the name of an interface begins"),
+                    "write the letters that the names of pods' interfaces begin with, without `*`",
+                );
+            }
             self.pod_cidrs(config);
         }
     }

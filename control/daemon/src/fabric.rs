@@ -22,15 +22,15 @@ use std::sync::mpsc as std_mpsc;
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use causeway_bgp::fib::FibDelta;
+use causeway_bgp::fib::{FibDelta, FibNextHop, NextHopSetId};
 use causeway_bgp::rib::{NextHopInterest, NextHopKey as BgpNextHop};
 use causeway_bgp::types::Prefix;
 use causeway_config::{Generation, NodeSettings};
 use causeway_datapath::{Datapath, LoadOptions, OBJECT};
 use causeway_maps::{Config, PodRange4, PodRange6, config_flags};
 use causeway_net::{
-    Fact, Limits, NamePattern, Network, NetworkConfig, NextHopKey, PortRole, PortRule, Probe,
-    Subnet,
+    Fact, Hop, Limits, NamePattern, Network, NetworkConfig, NextHopKey, PortRole, PortRule, Probe,
+    Resolution, SetId, Subnet,
 };
 use causeway_netlink::{Event as NetlinkEvent, Monitor, MonitorConfig, Neighbours, RouteEvents};
 use causeway_plan::{Failure, Interest, Key, Planner};
@@ -381,6 +381,7 @@ impl Fabric {
                 .filter_map(|name| rule(name, PortRole::Uplink))
                 .chain(pods.filter_map(|prefix| rule(&format!("{prefix}*"), PortRole::Pod)))
                 .collect(),
+            resolve_via_default: settings.resolve_next_hops_via_default,
             limits: Limits::default(),
         });
         self.uplinks.set_mode(settings.xdp_mode);
@@ -443,7 +444,10 @@ impl Fabric {
                     }
                 },
                 event = sockets.routes.next() => match event {
-                    Ok(event) => self.kernel.found(&event),
+                    Ok(event) => {
+                        kernel::found(&mut self.network, &event);
+                        self.kernel.found(&event);
+                    }
                     Err(error) => self.kernel.failed(&error),
                 },
                 _ = slow.tick() => {
@@ -490,10 +494,7 @@ impl Fabric {
 
     fn command(&mut self, options: &Options, command: Command) {
         match command {
-            Command::Fib { generation, delta } => {
-                self.kernel.apply_fib(&delta);
-                self.planner.apply_fib(generation, delta);
-            }
+            Command::Fib { generation, delta } => self.apply_fib(generation, delta),
             Command::Track(NextHopInterest::Track(key)) => self.network.track(from_bgp(key)),
             Command::Track(NextHopInterest::Release(key)) => self.network.release(from_bgp(key)),
             Command::Settled => {
@@ -507,11 +508,42 @@ impl Fabric {
         }
     }
 
+    /// BGP's changes, with next hops replaced by what leads to them.
+    fn apply_fib(&mut self, generation: u64, mut delta: FibDelta) {
+        for (set, members) in &mut delta.sets {
+            let hops = members
+                .as_ref()
+                .map(|members| members.iter().map(hop).collect());
+            if hops.is_some()
+                && let Some(flat) = self.network.define(SetId(set.0), hops)
+            {
+                *members = Some(flat.iter().map(member).collect());
+            }
+        }
+        for (prefix, set) in &delta.routes {
+            if let Some(subnet) = Subnet::new(prefix.addr(), prefix.len()) {
+                self.network.route(subnet, set.map(|set| SetId(set.0)));
+            }
+        }
+        for (set, members) in &delta.sets {
+            if members.is_none() {
+                self.network.define(SetId(set.0), None);
+            }
+        }
+        self.kernel.apply_fib(&delta);
+        self.planner.apply_fib(generation, delta);
+    }
+
     /// Carries changes through to the maps and to the speaker. Returns whether there is more to write: a batch at a time,
     /// so that a link that fails doesn't wait for a table that loads.
     async fn settle(&mut self, sockets: &mut Sockets) -> bool {
         loop {
             self.network.update();
+            while let Some((set, flat)) = self.network.poll_set() {
+                let members = flat.iter().map(member).collect();
+                self.planner.redefine(NextHopSetId(set.0), &members);
+                self.kernel.table().define(set, Some(flat));
+            }
             while let Some(delta) = self.network.poll_delta() {
                 for (ifindex, port) in &delta.ports {
                     self.uplinks
@@ -538,6 +570,11 @@ impl Fabric {
                 tracing::debug!(%error, "a neighbour cannot be resolved now");
             }
         }
+        while let Some(Probe { ifindex, addr }) = self.network.poll_release() {
+            if let Err(error) = sockets.neighbours.release(ifindex, addr).await {
+                tracing::debug!(%error, "a neighbour cannot be released");
+            }
+        }
         self.uplinks.attach(&mut self.datapath);
         let more = self.write();
         if !more {
@@ -549,6 +586,12 @@ impl Fabric {
                 link: fact.key.link,
             };
             let metric = fact.metric;
+            if metric.is_none() {
+                let reason = self.network.resolve(fact.key);
+                if let Resolution::Unusable(reason) = reason {
+                    tracing::info!(next_hop = %fact.key.addr, %reason, "a next hop is unusable");
+                }
+            }
             self.tell(Event::NextHop { key, metric }).await;
         }
         if let Some(generation) = self.planner.poll_programmed() {
@@ -635,6 +678,24 @@ async fn next(
 ) -> Result<NetlinkEvent, causeway_netlink::Error> {
     tokio::time::sleep_until(from).await;
     monitor.next().await
+}
+
+fn hop(member: &FibNextHop) -> Hop {
+    Hop {
+        key: NextHopKey {
+            addr: member.addr,
+            link: member.link,
+        },
+        weight: member.weight,
+    }
+}
+
+fn member(hop: &Hop) -> FibNextHop {
+    FibNextHop {
+        addr: hop.key.addr,
+        link: hop.key.link,
+        weight: hop.weight,
+    }
 }
 
 fn from_bgp(key: BgpNextHop) -> NextHopKey {

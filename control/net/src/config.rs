@@ -7,6 +7,8 @@ use core::fmt;
 pub struct NetworkConfig {
     /// Which interfaces are ports. The first rule that matches decides; an interface without a rule does not forward.
     pub ports: Vec<PortRule>,
+    /// A default route may lead to a next hop.
+    pub resolve_via_default: bool,
     /// Limits.
     pub limits: Limits,
 }
@@ -113,6 +115,8 @@ pub struct Limits {
     pub max_host_routes: usize,
     /// Next hops tracked.
     pub max_next_hops: usize,
+    /// Routes that others put into the kernel's main table.
+    pub max_foreign_routes: usize,
 }
 
 impl Default for Limits {
@@ -123,6 +127,7 @@ impl Default for Limits {
             max_neighbours: 16_384,
             max_host_routes: 2_048,
             max_next_hops: 4_096,
+            max_foreign_routes: 16_384,
         }
     }
 }

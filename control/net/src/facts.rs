@@ -128,6 +128,21 @@ impl Subnet {
         addr.is_ipv4() == self.addr.is_ipv4() && Self::new(addr, self.len) == Some(self)
     }
 
+    /// The highest address in it.
+    #[must_use]
+    pub fn last(self) -> IpAddr {
+        match self.addr {
+            IpAddr::V4(addr) => {
+                let host = u32::MAX.checked_shr(self.len.into()).unwrap_or(0);
+                IpAddr::V4(Ipv4Addr::from_bits(addr.to_bits() | host))
+            }
+            IpAddr::V6(addr) => {
+                let host = u128::MAX.checked_shr(self.len.into()).unwrap_or(0);
+                IpAddr::V6(Ipv6Addr::from_bits(addr.to_bits() | host))
+            }
+        }
+    }
+
     /// Whether it is one address.
     #[must_use]
     pub fn is_host(self) -> bool {

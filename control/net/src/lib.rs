@@ -8,9 +8,10 @@
 //! 3. [`resolve`] — a next hop becomes an [`Adjacency`], or the reason why not.
 //! 4. [`Network`] — holds all of it and yields what changed.
 //!
+//! 5. [`kernel`] — what the kernel's own table shall hold, against what it holds.
+//!
 //! # Invariants
 //!
-//! * Connected next hops only; nothing here recurses through routes.
 //! * Everything is derived anew from the facts and compared with what was last told: no state depends on the order in
 //!   which facts came.
 
@@ -19,6 +20,7 @@
 pub mod config;
 pub mod facts;
 mod fib;
+mod foreign;
 pub mod kernel;
 mod network;
 pub mod resolve;

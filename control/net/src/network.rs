@@ -1,27 +1,57 @@
 //! Holds the facts, derives what follows from them, and tells what changed.
 
+mod derived;
+mod held;
+mod recurse;
+
 use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use crate::config::{NetworkConfig, PortRole};
-use crate::facts::{Address, Fact, Link, LinkKind, MacAddr, Neighbour, Subnet};
-use crate::resolve::{Adjacency, Delivery, NextHopKey, Resolution, Unusable};
+use crate::facts::{Address, Fact, KernelRoute, Link, LinkKind, MacAddr, Neighbour, Subnet};
+use crate::fib::{Fib, Hop, SetId};
+use crate::foreign::Foreign;
+use crate::resolve::{Adjacency, NextHopKey, Resolution, Unusable};
+use derived::Derived;
+use held::Facts;
+use recurse::{Reach, Recursion, flatten};
 
 /// Links, addresses and neighbours of one network namespace, and what follows for forwarding.
 ///
-/// Feed with [`Self::snapshot`], [`Self::apply`], [`Self::track`], [`Self::release`] and [`Self::configure`]; call
-/// [`Self::update`] once after a batch of these, then take what changed with the `poll_*` functions until they return
-/// `None`: next-hop facts for the speaker, the delta for the planner, probes for netlink.
+/// Feed with [`Self::snapshot`], [`Self::apply`], [`Self::track`], [`Self::release`] and [`Self::configure`], with the
+/// kernel's routes ([`Self::found_route`]) and BGP's ([`Self::define`], [`Self::route`]); call [`Self::update`] once after a
+/// batch of these, then take what changed with the `poll_*` functions until they return `None`: next-hop facts for the
+/// speaker, sets and the delta for the planner, probes for netlink.
 #[derive(Debug, Default)]
 pub struct Network {
     config: NetworkConfig,
     facts: Facts,
+    foreign: Foreign,
+    fib: Fib,
+    /// Sets as forwarded: each next hop replaced by what it leads to.
+    flat: BTreeMap<SetId, Arc<[Hop]>>,
+    /// Which sets a next hop is in.
+    users: BTreeMap<NextHopKey, BTreeSet<SetId>>,
+    /// What each next hop in a set or tracked leads to.
+    reached: BTreeMap<NextHopKey, Reached>,
+    /// Which of them depend on the routes to an address, or on its neighbour.
+    watchers: BTreeMap<IpAddr, BTreeSet<NextHopKey>>,
+    /// Next hops to be resolved anew; all of them.
+    dirty: BTreeSet<NextHopKey>,
+    dirty_all: bool,
+    /// Ports and local prefixes are to be derived anew.
+    derive: bool,
     /// Tracked next hops, how often, and what was last told.
     tracked: BTreeMap<NextHopKey, Tracked>,
     derived: Derived,
     delta: NetDelta,
     next_hop_facts: VecDeque<NextHopFact>,
     probes: BTreeSet<Probe>,
+    /// Neighbours that the kernel was asked to keep resolved, and those of which it need not any more.
+    managed: BTreeSet<Probe>,
+    releases: BTreeSet<Probe>,
+    sets: VecDeque<(SetId, Arc<[Hop]>)>,
     refused: Overflow,
 }
 
@@ -97,6 +127,8 @@ pub struct Overflow {
     pub host_routes: u64,
     /// Next hops refused since the start; they count as unreachable.
     pub next_hops: u64,
+    /// Others' routes left out since they were last listed.
+    pub routes: u64,
 }
 
 impl Network {
@@ -105,6 +137,8 @@ impl Network {
     pub fn new(config: NetworkConfig) -> Self {
         Self {
             config,
+            dirty_all: true,
+            derive: true,
             ..Self::default()
         }
     }
@@ -112,11 +146,23 @@ impl Network {
     /// Replaces the configuration.
     pub fn configure(&mut self, config: NetworkConfig) {
         self.config = config;
+        self.everything_changed();
+    }
+
+    fn everything_changed(&mut self) {
+        self.dirty_all = true;
+        self.derive = true;
     }
 
     /// Replaces all facts by those of a full dump.
     pub fn snapshot(&mut self, facts: impl IntoIterator<Item = Fact>) {
-        self.facts = Facts::default();
+        // Who did not answer has not answered since.
+        let failed = core::mem::take(&mut self.facts.failed);
+        self.facts = Facts {
+            failed,
+            ..Facts::default()
+        };
+        self.everything_changed();
         self.refused = Overflow {
             next_hops: self.refused.next_hops,
             ..Overflow::default()
@@ -128,8 +174,106 @@ impl Network {
 
     /// Takes in one fact.
     pub fn apply(&mut self, fact: Fact) {
+        match &fact {
+            Fact::Neighbour(Neighbour { addr, .. }) | Fact::NeighbourGone { addr, .. } => {
+                self.dirty
+                    .extend(self.watchers.get(addr).into_iter().flatten());
+                self.derive = true;
+            }
+            Fact::Link(_) | Fact::LinkGone { .. } | Fact::Address(_) | Fact::AddressGone(_) => {
+                self.everything_changed();
+            }
+        }
         self.facts
             .apply(fact, &self.config.limits, &mut self.refused);
+    }
+
+    /// Somebody's route is in the kernel's main table: from a listing, or news. Ours are not looked at.
+    pub fn found_route(&mut self, route: &KernelRoute) {
+        let max = self.config.limits.max_foreign_routes;
+        if self.foreign.insert(route, max) {
+            self.foreign_changed(route.prefix);
+        }
+    }
+
+    /// Somebody's route is gone.
+    pub fn lost_route(&mut self, route: &KernelRoute) {
+        if self.foreign.remove(route) {
+            self.foreign_changed(route.prefix);
+        }
+    }
+
+    /// A listing of all the kernel's routes begins.
+    pub fn listing_begins(&mut self) {
+        self.foreign.listing_begins();
+    }
+
+    /// The listing is complete: what it did not show is gone.
+    pub fn listing_ends(&mut self) {
+        for prefix in self.foreign.listing_ends() {
+            self.foreign_changed(prefix);
+        }
+    }
+
+    fn foreign_changed(&mut self, prefix: Subnet) {
+        self.touch(prefix);
+        self.derive = true;
+    }
+
+    /// The routes to these addresses changed.
+    fn touch(&mut self, prefix: Subnet) {
+        let range = self.watchers.range(prefix.addr()..=prefix.last());
+        self.dirty.extend(range.flat_map(|(_, keys)| keys));
+    }
+
+    /// Defines a set of BGP's next hops, or releases it. Returns it as forwarded: a next hop that is reached by way of
+    /// others is replaced by those, in its proportions. When that changes, [`Self::poll_set`] tells.
+    pub fn define(&mut self, id: SetId, members: Option<Arc<[Hop]>>) -> Option<Arc<[Hop]>> {
+        let before = self.fib.sets.get(&id).map(Arc::clone);
+        self.fib.define(id, members.clone());
+        for hop in before.iter().flat_map(|hops| hops.iter()) {
+            if let Some(users) = self.users.get_mut(&hop.key) {
+                users.remove(&id);
+                if users.is_empty() {
+                    self.users.remove(&hop.key);
+                    self.forget(hop.key);
+                }
+            }
+        }
+        let Some(members) = members else {
+            self.flat.remove(&id);
+            self.sets.retain(|(set, _)| *set != id);
+            return None;
+        };
+        for hop in members.iter() {
+            self.users.entry(hop.key).or_default().insert(id);
+            if !self.reached.contains_key(&hop.key) {
+                self.reach(hop.key);
+            }
+        }
+        let flat = self.flatten(&members);
+        self.flat.insert(id, Arc::clone(&flat));
+        Some(flat)
+    }
+
+    /// BGP's route for a prefix, or that there is none any more.
+    pub fn route(&mut self, prefix: Subnet, set: Option<SetId>) {
+        if self.fib.route(prefix, set) {
+            if !self.watchers.is_empty() {
+                self.touch(prefix);
+            }
+            self.derive |= self.foreign.contains(prefix);
+        }
+    }
+
+    /// A set that is forwarded otherwise now.
+    pub fn poll_set(&mut self) -> Option<(SetId, Arc<[Hop]>)> {
+        self.sets.pop_front()
+    }
+
+    /// A neighbour that need not be kept resolved any more.
+    pub fn poll_release(&mut self) -> Option<Probe> {
+        self.releases.pop_first()
     }
 
     /// Starts to say what `key` resolves to. Counted: as many [`Self::release`] end it.
@@ -148,6 +292,7 @@ impl Network {
         tracked.users += 1;
         // A second user has not heard what the first one was told.
         tracked.told = None;
+        self.dirty.insert(key);
     }
 
     /// Ends one [`Self::track`].
@@ -158,18 +303,25 @@ impl Network {
         tracked.users = tracked.users.saturating_sub(1);
         if tracked.users == 0 {
             self.tracked.remove(&key);
+            self.forget(key);
             self.next_hop_facts.retain(|fact| fact.key != key);
             self.delta.next_hops.push((key, None));
         }
     }
 
-    /// Derives everything anew and compares.
+    /// Derives anew what may have changed, and compares.
     pub fn update(&mut self) {
         self.update_next_hops();
-        let derived = Derived::new(&self.config, &self.facts);
-        changes(&self.derived.ports, &derived.ports, &mut self.delta.ports);
-        changes(&self.derived.local, &derived.local, &mut self.delta.local);
-        self.derived = derived;
+        if core::mem::take(&mut self.derive) {
+            let derived = Derived::new(&self.config, &self.facts, &self.foreign, &self.fib);
+            changes(&self.derived.ports, &derived.ports, &mut self.delta.ports);
+            changes(&self.derived.local, &derived.local, &mut self.delta.local);
+            for probe in derived.pods.difference(&self.derived.pods) {
+                self.probes.insert(*probe);
+            }
+            self.derived = derived;
+        }
+        self.update_managed();
     }
 
     /// What changed for the planner.
@@ -191,24 +343,62 @@ impl Network {
         self.probes.pop_first()
     }
 
-    /// Asks anew for all tracked next hops that are pending. Call it on a slow timer.
+    /// Asks anew for all tracked next hops that don't answer, or not yet. Call it on a slow timer.
     pub fn probe_again(&mut self) {
         for (key, tracked) in &self.tracked {
-            if let Some(Resolution::Pending { ifindex, .. }) = tracked.told {
-                self.probes.insert(Probe {
-                    ifindex,
-                    addr: key.addr,
-                });
-            }
+            let ifindex = match tracked.told {
+                Some(
+                    Resolution::Pending { ifindex, .. }
+                    | Resolution::Unusable(Unusable::NeighbourFailed { ifindex }),
+                ) => ifindex,
+                _ => continue,
+            };
+            let addr = key.addr;
+            self.probes.insert(Probe { ifindex, addr });
         }
+        let unresolved = |probe: &&Probe| {
+            let neighbour = self.facts.neighbours.get(&(probe.ifindex, probe.addr));
+            neighbour.and_then(Neighbour::resolved).is_none()
+        };
+        self.probes
+            .extend(self.derived.pods.iter().filter(unresolved));
     }
 
     /// What `key` resolves to at this moment.
     #[must_use]
     pub fn resolve(&self, key: NextHopKey) -> Resolution {
-        self.facts
-            .resolve(&self.config, key)
-            .unwrap_or_else(Resolution::Unusable)
+        let (reach, _) = self.follow(key);
+        self.resolution(key, &reach)
+    }
+
+    /// The neighbours that `key` leads to, with their shares; itself if it is one.
+    #[must_use]
+    pub fn legs(&self, key: NextHopKey) -> Vec<Hop> {
+        let hop = Hop { key, weight: 1 };
+        flatten(&[hop], |key| self.follow(key).0.ok())
+    }
+
+    fn follow(&self, key: NextHopKey) -> (Result<Reach, Unusable>, BTreeSet<IpAddr>) {
+        let mut recursion = Recursion {
+            facts: &self.facts,
+            config: &self.config,
+            foreign: &self.foreign,
+            fib: &self.fib,
+            looked_up: BTreeSet::new(),
+        };
+        let reach = recursion.reach(key);
+        (reach, recursion.looked_up)
+    }
+
+    fn resolution(&self, key: NextHopKey, reach: &Result<Reach, Unusable>) -> Resolution {
+        match reach {
+            Ok(reach) if reach.legs.contains_key(&key) => self
+                .facts
+                .resolve(&self.config, key)
+                .unwrap_or_else(Resolution::Unusable),
+            Ok(_) => Resolution::Unusable(Unusable::Recursive),
+            Err(why) => Resolution::Unusable(*why),
+        }
     }
 
     /// Tracked next hops and what they resolve to.
@@ -250,49 +440,168 @@ impl Network {
     pub fn overflow(&self) -> Overflow {
         Overflow {
             host_routes: self.derived.host_routes_left_out,
+            routes: self.foreign.refused,
             ..self.refused
         }
     }
 
     fn update_next_hops(&mut self) {
-        for (key, tracked) in &mut self.tracked {
-            let now = self
-                .facts
-                .resolve(&self.config, *key)
-                .unwrap_or_else(Resolution::Unusable);
-            let before = tracked.told.replace(now);
-            if before == Some(now) {
+        if core::mem::take(&mut self.dirty_all) {
+            self.dirty.extend(self.tracked.keys());
+            self.dirty.extend(self.users.keys());
+        }
+        let mut sets = BTreeSet::new();
+        for key in core::mem::take(&mut self.dirty) {
+            if !self.tracked.contains_key(&key) && !self.users.contains_key(&key) {
                 continue;
             }
-            self.delta.next_hops.push((*key, Some(now)));
-            if before.map(|before| before.metric()) != Some(now.metric()) {
-                self.next_hop_facts.push_back(NextHopFact {
-                    key: *key,
-                    metric: now.metric(),
-                });
+            if self.reach(key) {
+                sets.extend(self.users.get(&key).into_iter().flatten());
             }
-            // A resolved one too, the first time: the kernel must keep it so.
-            let ifindex = match (now, before) {
-                (Resolution::Pending { ifindex, .. }, _) => ifindex,
-                (Resolution::Resolved(adjacency), before)
-                    if !matches!(before, Some(Resolution::Resolved(_))) =>
-                {
-                    adjacency.ifindex
-                }
-                _ => continue,
+            self.tell(key);
+        }
+        for id in sets {
+            let Some(members) = self.fib.sets.get(&id).map(Arc::clone) else {
+                continue;
             };
-            self.probes.insert(Probe {
-                ifindex,
-                addr: key.addr,
-            });
+            let flat = self.flatten(&members);
+            if self.flat.get(&id) != Some(&flat) {
+                self.flat.insert(id, Arc::clone(&flat));
+                self.sets.push_back((id, flat));
+            }
         }
     }
+
+    /// Follows a next hop anew. Returns whether it leads elsewhere than before.
+    fn reach(&mut self, key: NextHopKey) -> bool {
+        let (reach, looked_up) = self.follow(key);
+        let before = self.reached.remove(&key);
+        for addr in before.iter().flat_map(|before| &before.looked_up) {
+            if !looked_up.contains(addr) {
+                unwatch(&mut self.watchers, *addr, key);
+            }
+        }
+        for addr in &looked_up {
+            self.watchers.entry(*addr).or_default().insert(key);
+        }
+        let changed = before.is_none_or(|before| before.reach != reach);
+        self.reached.insert(key, Reached { reach, looked_up });
+        changed
+    }
+
+    /// Nobody asks for a next hop any more, unless it is in a set or tracked.
+    fn forget(&mut self, key: NextHopKey) {
+        if self.tracked.contains_key(&key) || self.users.contains_key(&key) {
+            return;
+        }
+        if let Some(reached) = self.reached.remove(&key) {
+            for addr in reached.looked_up {
+                unwatch(&mut self.watchers, addr, key);
+            }
+        }
+    }
+
+    fn flatten(&self, members: &Arc<[Hop]>) -> Arc<[Hop]> {
+        let reach = |key| self.reached.get(&key)?.reach.clone().ok();
+        let flat = flatten(members, reach);
+        if flat[..] == members[..] {
+            Arc::clone(members)
+        } else {
+            flat.into()
+        }
+    }
+
+    /// Tells what became of a tracked next hop, if that is news.
+    fn tell(&mut self, key: NextHopKey) {
+        let Some(reached) = self.reached.get(&key) else {
+            return;
+        };
+        let now = self.resolution(key, &reached.reach);
+        let metric = match &reached.reach {
+            Ok(reach) => Some(reach.metric),
+            Err(_) => now.metric(),
+        };
+        let Some(tracked) = self.tracked.get_mut(&key) else {
+            return;
+        };
+        let before = tracked.told.replace(now);
+        let metric_before = tracked.metric.replace(metric);
+        if before != Some(now) {
+            self.delta.next_hops.push((key, Some(now)));
+        }
+        if before.is_none() || metric_before != Some(metric) {
+            self.next_hop_facts.push_back(NextHopFact { key, metric });
+        }
+        if before == Some(now) {
+            return;
+        }
+        // A resolved one too, the first time: the kernel must keep it so.
+        let ifindex = match (now, before) {
+            (Resolution::Pending { ifindex, .. }, _) => ifindex,
+            (Resolution::Resolved(adjacency), before)
+                if !matches!(before, Some(Resolution::Resolved(_))) =>
+            {
+                adjacency.ifindex
+            }
+            _ => return,
+        };
+        self.probes.insert(Probe {
+            ifindex,
+            addr: key.addr,
+        });
+    }
+
+    /// Releases neighbours that nobody needs resolved any more.
+    fn update_managed(&mut self) {
+        self.managed.extend(&self.probes);
+        if self.delta.next_hops.is_empty() && self.delta.local.is_empty() {
+            return;
+        }
+        let wanted = |probe: &Probe| {
+            let key = |link| NextHopKey {
+                addr: probe.addr,
+                link,
+            };
+            self.tracked.contains_key(&key(None))
+                || self.tracked.contains_key(&key(Some(probe.ifindex)))
+                || self.derived.pods.contains(probe)
+        };
+        let unwanted: Vec<Probe> = self
+            .managed
+            .iter()
+            .filter(|probe| !wanted(probe))
+            .copied()
+            .collect();
+        for probe in unwanted {
+            self.managed.remove(&probe);
+            self.probes.remove(&probe);
+            self.releases.insert(probe);
+        }
+    }
+}
+
+fn unwatch(watchers: &mut BTreeMap<IpAddr, BTreeSet<NextHopKey>>, addr: IpAddr, key: NextHopKey) {
+    if let Some(keys) = watchers.get_mut(&addr) {
+        keys.remove(&key);
+        if keys.is_empty() {
+            watchers.remove(&addr);
+        }
+    }
+}
+
+/// What a next hop leads to, and on what that depends.
+#[derive(Debug)]
+struct Reached {
+    reach: Result<Reach, Unusable>,
+    looked_up: BTreeSet<IpAddr>,
 }
 
 #[derive(Debug, Default)]
 struct Tracked {
     users: u32,
     told: Option<Resolution>,
+    /// The metric last told.
+    metric: Option<Option<u32>>,
 }
 
 /// Appends to `delta` how `after` differs from `before`.
@@ -308,232 +617,6 @@ fn changes<K: Copy + Ord, V: Clone + PartialEq>(
         if before.get(key) != Some(value) {
             delta.push((*key, Some(value.clone())));
         }
-    }
-}
-
-/// What was learned, bounded.
-#[derive(Debug, Default)]
-struct Facts {
-    links: BTreeMap<u32, Link>,
-    addresses: BTreeSet<Address>,
-    neighbours: BTreeMap<(u32, IpAddr), Neighbour>,
-}
-
-impl Facts {
-    fn apply(&mut self, fact: Fact, limits: &crate::Limits, refused: &mut Overflow) {
-        match fact {
-            Fact::Link(link) => {
-                if room(&self.links, &link.ifindex, limits.max_links) {
-                    self.links.insert(link.ifindex, link);
-                } else {
-                    refused.links += 1;
-                }
-            }
-            Fact::LinkGone { ifindex } => {
-                self.links.remove(&ifindex);
-                self.addresses.retain(|address| address.ifindex != ifindex);
-                self.neighbours.retain(|(link, _), _| *link != ifindex);
-            }
-            Fact::Address(address) => {
-                if self.addresses.contains(&address) || self.addresses.len() < limits.max_addresses
-                {
-                    self.addresses.insert(address);
-                } else {
-                    refused.addresses += 1;
-                }
-            }
-            Fact::AddressGone(address) => {
-                self.addresses.remove(&address);
-            }
-            Fact::Neighbour(neighbour) => {
-                if neighbour.addr.is_multicast() {
-                    return;
-                }
-                let key = (neighbour.ifindex, neighbour.addr);
-                if room(&self.neighbours, &key, limits.max_neighbours) {
-                    self.neighbours.insert(key, neighbour);
-                } else {
-                    refused.neighbours += 1;
-                }
-            }
-            Fact::NeighbourGone { ifindex, addr } => {
-                self.neighbours.remove(&(ifindex, addr));
-            }
-        }
-    }
-
-    fn resolve(&self, config: &NetworkConfig, key: NextHopKey) -> Result<Resolution, Unusable> {
-        if self.addresses.iter().any(|address| {
-            address.addr == key.addr && key.link.is_none_or(|l| l == address.ifindex)
-        }) {
-            return Err(Unusable::OwnAddress);
-        }
-        let ifindex = match key.link {
-            Some(ifindex) => ifindex,
-            None if is_link_local(key.addr) => return Err(Unusable::LinkMissing),
-            None => self.connected(key.addr).ok_or(Unusable::NotConnected)?,
-        };
-        let link = self.links.get(&ifindex).ok_or(Unusable::LinkUnknown)?;
-        if !link.up {
-            return Err(Unusable::LinkDown);
-        }
-        if !link.carrier {
-            return Err(Unusable::NoCarrier);
-        }
-        let role = config
-            .role(&link.name)
-            .ok_or(Unusable::NotAPort { ifindex })?;
-        let src_mac = link.mac.ok_or(Unusable::NoEthernet)?;
-        let neighbour = self.neighbours.get(&(ifindex, key.addr));
-        Ok(match neighbour.and_then(Neighbour::resolved) {
-            Some(dst_mac) => Resolution::Resolved(Adjacency {
-                ifindex,
-                src_mac,
-                dst_mac,
-                mtu: link.mtu,
-                tx_ifindex: tx(link).0,
-                vlan: tx(link).1,
-                delivery: delivery(link, role),
-            }),
-            None => Resolution::Pending {
-                ifindex,
-                src_mac,
-                mtu: link.mtu,
-            },
-        })
-    }
-
-    /// The interface whose subnet holds `addr`: the longest wins, a usable link before another, then the lowest index.
-    fn connected(&self, addr: IpAddr) -> Option<u32> {
-        let usable = |ifindex: u32| -> bool { self.links.get(&ifindex).is_some_and(Link::usable) };
-        self.addresses
-            .iter()
-            .filter(|address| address.subnet.contains(addr))
-            .max_by_key(|address| {
-                (
-                    usable(address.ifindex),
-                    address.subnet.len(),
-                    core::cmp::Reverse(address.ifindex),
-                )
-            })
-            .map(|address| address.ifindex)
-    }
-}
-
-fn room<K: Ord, V>(map: &BTreeMap<K, V>, key: &K, max: usize) -> bool {
-    map.len() < max || map.contains_key(key)
-}
-
-/// What follows from facts and configuration.
-#[derive(Debug, Default)]
-struct Derived {
-    ports: BTreeMap<u32, Port>,
-    local: BTreeMap<Subnet, Local>,
-    host_routes_left_out: u64,
-}
-
-impl Derived {
-    fn new(config: &NetworkConfig, facts: &Facts) -> Self {
-        let mut derived = Self::default();
-        for link in facts.links.values() {
-            if let (Some(role), Some(mac)) = (config.role(&link.name), link.mac) {
-                let port = Port {
-                    name: link.name.clone(),
-                    mac,
-                    role,
-                    kind: link.kind,
-                };
-                derived.ports.insert(link.ifindex, port);
-            }
-        }
-        derived.host_routes(config, facts);
-        // After the host routes: where both claim a prefix, the node's own address wins.
-        derived.punts(facts);
-        derived
-    }
-
-    fn host_routes(&mut self, config: &NetworkConfig, facts: &Facts) {
-        let mut subnets: BTreeMap<u32, Vec<Subnet>> = BTreeMap::new();
-        for address in &facts.addresses {
-            if self.ports.contains_key(&address.ifindex) && !is_link_local(address.addr) {
-                subnets
-                    .entry(address.ifindex)
-                    .or_default()
-                    .push(address.subnet);
-            }
-        }
-        let mut used = 0;
-        for neighbour in facts.neighbours.values() {
-            let Some(subnets) = subnets.get(&neighbour.ifindex) else {
-                continue;
-            };
-            if !subnets.iter().any(|subnet| subnet.contains(neighbour.addr)) {
-                continue;
-            }
-            let key = NextHopKey {
-                addr: neighbour.addr,
-                link: Some(neighbour.ifindex),
-            };
-            let Ok(Resolution::Resolved(adjacency)) = facts.resolve(config, key) else {
-                continue;
-            };
-            if used >= config.limits.max_host_routes {
-                self.host_routes_left_out += 1;
-                continue;
-            }
-            let host = Subnet::host(neighbour.addr);
-            if self.local.insert(host, Local::Host(adjacency)).is_none() {
-                used += 1;
-            }
-        }
-    }
-
-    fn punts(&mut self, facts: &Facts) {
-        for address in &facts.addresses {
-            if is_never_routed(address.addr) {
-                continue;
-            }
-            // An own address stays own while its link is down; a subnet without carrier is better reached another way.
-            self.local.insert(Subnet::host(address.addr), Local::Punt);
-            let usable = facts
-                .links
-                .get(&address.ifindex)
-                .is_some_and(|link| link.usable() || (link.loopback && link.up));
-            if usable {
-                self.local.entry(address.subnet).or_insert(Local::Punt);
-            }
-        }
-    }
-}
-
-/// Where XDP sends what leaves by `link`, and with which tag.
-fn tx(link: &Link) -> (u32, u16) {
-    match link.kind {
-        LinkKind::Vlan { parent, vid } => (parent, vid),
-        LinkKind::Plain | LinkKind::Veth { .. } => (link.ifindex, 0),
-    }
-}
-
-fn delivery(link: &Link, role: PortRole) -> Delivery {
-    let peer = LinkKind::Veth {
-        peer_elsewhere: true,
-    };
-    match role {
-        PortRole::Pod if link.kind == peer => Delivery::Peer,
-        PortRole::Pod => Delivery::Local,
-        PortRole::Uplink | PortRole::Access => Delivery::Wire,
-    }
-}
-
-/// Addresses that the dataplane passes on before it looks at routes.
-fn is_never_routed(addr: IpAddr) -> bool {
-    addr.is_loopback() || addr.is_multicast() || addr.is_unspecified() || is_link_local(addr)
-}
-
-fn is_link_local(addr: IpAddr) -> bool {
-    match addr {
-        IpAddr::V4(addr) => addr.is_link_local(),
-        IpAddr::V6(addr) => addr.is_unicast_link_local(),
     }
 }
 

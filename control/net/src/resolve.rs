@@ -47,9 +47,10 @@ pub enum Delivery {
 
 /// What became of a next hop.
 ///
-/// *Pending* and *unusable* differ: a pending next hop is where it should be but its Ethernet address is not known (any
-/// more). It is kept being probed, and stays out of a group as long as another member is resolved; BGP goes on counting
-/// it as reachable, because its subnet is. An unusable one leaves every group at once, and BGP is told.
+/// *Pending* and *unusable* differ: a pending next hop is where it should be but its Ethernet address is not known yet, or
+/// is being asked for again. It stays out of a group as long as another member is resolved; BGP counts it as reachable,
+/// because its subnet is. An unusable one, such as a neighbour that was asked and did not answer, leaves every group at
+/// once, and BGP is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Resolution {
     /// Ready to send to.
@@ -116,7 +117,12 @@ pub enum Unusable {
         ifindex: u32,
     },
     /// It does not answer.
-    NeighbourFailed,
+    NeighbourFailed {
+        /// The interface where it should be.
+        ifindex: u32,
+    },
+    /// It is reached by way of others, which forward in its place.
+    Recursive,
     /// A route leads to it that says there is nothing.
     Rejected,
     /// The routes to it lead through one another, or through too many.
@@ -135,7 +141,8 @@ impl fmt::Display for Unusable {
             Self::LinkDown => "its interface is down",
             Self::NoCarrier => "its interface has no carrier",
             Self::NotAPort { .. } => "its interface is not a port",
-            Self::NeighbourFailed => "it does not answer",
+            Self::NeighbourFailed { .. } => "it does not answer",
+            Self::Recursive => "reached by way of other next hops",
             Self::Rejected => "a route says that it is unreachable",
             Self::TooDeep => "the routes to it lead through too many others",
             Self::NoEthernet => "its interface has no Ethernet address",

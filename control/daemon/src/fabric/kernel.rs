@@ -2,7 +2,7 @@
 
 use causeway_bgp::fib::FibDelta;
 use causeway_net::kernel::{KernelTable, Listing};
-use causeway_net::{Hop, NetDelta, NextHopKey, SetId, Subnet};
+use causeway_net::{NetDelta, Network, SetId, Subnet};
 use causeway_netlink::{Error, MAX_BATCH, RouteEvent, RouteEvents, RouteNews, RouteWriter};
 
 /// What the table shall hold and holds, and the way to change it.
@@ -47,13 +47,7 @@ impl Kernel {
     pub(super) fn apply_fib(&mut self, delta: &FibDelta) {
         for (set, members) in &delta.sets {
             if let Some(members) = members {
-                let hops = members.iter().map(|member| Hop {
-                    key: NextHopKey {
-                        addr: member.addr,
-                        link: member.link,
-                    },
-                    weight: member.weight,
-                });
+                let hops = members.iter().map(super::hop);
                 self.table.define(SetId(set.0), Some(hops.collect()));
             }
         }
@@ -149,6 +143,25 @@ impl Kernel {
             }
             self.said = error.map(Into::into);
         }
+    }
+}
+
+/// What others have in the kernel leads to next hops, and is left to the kernel.
+pub(super) fn found(network: &mut Network, event: &RouteEvent) {
+    match event {
+        RouteEvent::ListingBegins => network.listing_begins(),
+        RouteEvent::Listed(routes) => routes.iter().for_each(|route| network.found_route(route)),
+        RouteEvent::ListingEnds => network.listing_ends(),
+        RouteEvent::News(news) => {
+            for news in news {
+                match news {
+                    RouteNews::Route(route) => network.found_route(route),
+                    RouteNews::RouteGone(route) => network.lost_route(route),
+                    RouteNews::NextHop(_) | RouteNews::Link(_) => {}
+                }
+            }
+        }
+        RouteEvent::NextHops(_) | RouteEvent::Overrun => {}
     }
 }
 

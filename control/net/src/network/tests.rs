@@ -1,8 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{Limits, NamePattern, PortRule};
-use crate::facts::NeighbourState;
+use crate::config::{NamePattern, PortRole, PortRule};
+use crate::facts::{NeighbourState, RouteLeg, RouteTarget};
+use crate::resolve::Delivery;
 
 const OWN: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 const PEER: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
@@ -53,7 +54,7 @@ fn config() -> NetworkConfig {
             pattern: NamePattern::new("eth*").unwrap(),
             role: PortRole::Uplink,
         }],
-        limits: Limits::default(),
+        ..NetworkConfig::default()
     }
 }
 
@@ -142,7 +143,7 @@ fn a_next_hop_without_carrier_is_unusable_and_the_speaker_hears_of_it_once() {
 }
 
 #[test]
-fn a_neighbour_that_fails_is_pending_reachable_for_bgp_and_probed() {
+fn a_neighbour_that_fails_is_unusable_until_it_answers_though_it_is_asked_again() {
     let mut network = network();
     network.track(key("10.0.0.2"));
     network.update();
@@ -151,19 +152,333 @@ fn a_neighbour_that_fails_is_pending_reachable_for_bgp_and_probed() {
 
     network.apply(neighbour(1, "10.0.0.2", NeighbourState::Failed));
     network.update();
-    assert!(matches!(
-        network.resolve(key("10.0.0.2")),
-        Resolution::Pending { ifindex: 1, .. }
-    ));
-    assert_eq!(network.poll_next_hop(), None);
+    let failed = Resolution::Unusable(Unusable::NeighbourFailed { ifindex: 1 });
+    assert_eq!(network.resolve(key("10.0.0.2")), failed);
+    assert_eq!(network.poll_next_hop().unwrap().metric, None);
+    network.probe_again();
     let probe = Probe {
         ifindex: 1,
         addr: ip("10.0.0.2"),
     };
     assert_eq!(network.poll_probe(), Some(probe));
-    assert_eq!(network.poll_probe(), None);
-    network.probe_again();
+
+    // Asked again, it is neither there nor forgotten.
+    network.apply(neighbour(1, "10.0.0.2", NeighbourState::Incomplete));
+    network.update();
+    assert_eq!(network.resolve(key("10.0.0.2")), failed);
+    assert_eq!(network.poll_next_hop(), None);
+    network.apply(neighbour(1, "10.0.0.2", NeighbourState::Reachable));
+    network.update();
+    assert_eq!(
+        network.resolve(key("10.0.0.2")),
+        Resolution::Resolved(adjacency(1))
+    );
+    assert_eq!(network.poll_next_hop().unwrap().metric, Some(0));
+}
+
+#[test]
+fn a_released_next_hop_is_no_longer_kept_resolved() {
+    let mut network = network();
+    network.track(key("10.0.0.2"));
+    network.update();
+    let probe = network.poll_probe().unwrap();
+    assert_eq!(network.poll_release(), None);
+    network.release(key("10.0.0.2"));
+    network.update();
+    assert_eq!(network.poll_release(), Some(probe));
+    assert_eq!(network.poll_release(), None);
+}
+
+fn hop(addr: &str, weight: u32) -> Hop {
+    Hop {
+        key: key(addr),
+        weight,
+    }
+}
+
+/// Defines set `id` with these next hops and points `prefix` at it. Returns it as forwarded.
+fn learn(network: &mut Network, id: u32, prefix: &str, hops: &[Hop]) -> Vec<Hop> {
+    let flat = network.define(SetId(id), Some(hops.into())).unwrap();
+    network.route(subnet(prefix), Some(SetId(id)));
+    flat.to_vec()
+}
+
+fn foreign(prefix: &str, metric: u32, legs: &[(&str, u32, u32)]) -> KernelRoute {
+    let leg = |(gateway, ifindex, weight): &(&str, u32, u32)| RouteLeg {
+        gateway: gateway.parse().ok(),
+        ifindex: *ifindex,
+        weight: *weight,
+    };
+    KernelRoute {
+        prefix: subnet(prefix),
+        metric,
+        protocol: 4,
+        target: RouteTarget::Legs(legs.iter().map(leg).collect()),
+    }
+}
+
+/// eth1 with 10.0.0.1/24 and eth2 with 10.0.1.1/24, and a neighbour .2 on each.
+fn two_links() -> Network {
+    let mut network = Network::new(config());
+    network.snapshot([
+        link(1, true),
+        link(2, true),
+        address(1, "10.0.0.1/24"),
+        address(2, "10.0.1.1/24"),
+        neighbour(1, "10.0.0.2", NeighbourState::Reachable),
+        neighbour(2, "10.0.1.2", NeighbourState::Reachable),
+    ]);
+    network.update();
+    network
+}
+
+#[test]
+fn a_next_hop_behind_a_bgp_route_is_replaced_by_what_leads_to_it_in_proportion() {
+    let mut network = two_links();
+    let both = [hop("10.0.0.2", 1), hop("10.0.1.2", 3)];
+    assert_eq!(
+        learn(&mut network, 1, "192.0.2.0/24", &both),
+        both,
+        "connected next hops stand for themselves"
+    );
+    let far = learn(&mut network, 2, "203.0.113.0/24", &[hop("192.0.2.9", 1)]);
+    assert_eq!(far, both);
+    // And behind that, beside a connected one: 1/2 to it, 1/8 and 3/8 to the others.
+    let mixed = [hop("203.0.113.9", 1), hop("10.0.0.2", 1)];
+    assert_eq!(
+        learn(&mut network, 3, "198.51.100.0/24", &mixed),
+        [hop("10.0.0.2", 5), hop("10.0.1.2", 3)]
+    );
+    network.track(key("203.0.113.9"));
+    network.update();
+    assert_eq!(
+        network.poll_next_hop().unwrap().metric,
+        Some(2),
+        "a step for each route"
+    );
+}
+
+#[test]
+fn a_changed_route_tells_of_the_sets_that_depend_on_it_and_no_others() {
+    let mut network = two_links();
+    learn(&mut network, 1, "192.0.2.0/24", &[hop("10.0.0.2", 1)]);
+    learn(&mut network, 2, "203.0.113.0/24", &[hop("192.0.2.9", 1)]);
+    learn(&mut network, 3, "198.51.100.0/24", &[hop("10.0.0.2", 1)]);
+    network.update();
+    assert_eq!(network.poll_set(), None);
+
+    learn(&mut network, 4, "192.0.2.0/28", &[hop("10.0.1.2", 1)]);
+    network.update();
+    let told = network.poll_set().unwrap();
+    assert_eq!((told.0, &told.1[..]), (SetId(2), &[hop("10.0.1.2", 1)][..]));
+    assert_eq!(network.poll_set(), None);
+    // Its next hop is gone with its route; the covering one takes over.
+    network.route(subnet("192.0.2.0/28"), None);
+    network.update();
+    assert_eq!(network.poll_set().unwrap().1[..], [hop("10.0.0.2", 1)]);
+}
+
+#[test]
+fn no_route_is_reached_through_itself() {
+    let mut network = two_links();
+    network.found_route(&foreign("192.0.0.0/16", 0, &[("10.0.0.2", 1, 1)]));
+    network.track(key("192.0.2.9"));
+    network.update();
+    assert_eq!(network.poll_next_hop().unwrap().metric, Some(1));
+    // Learned by way of its own next hop: nothing may change by its being installed.
+    learn(&mut network, 1, "192.0.2.0/24", &[hop("192.0.2.9", 1)]);
+    network.update();
+    assert_eq!(network.poll_next_hop(), None);
+
+    // Two that lead to each other, and nothing beneath.
+    learn(&mut network, 2, "203.0.113.0/24", &[hop("198.51.100.9", 1)]);
+    learn(&mut network, 3, "198.51.100.0/24", &[hop("203.0.113.9", 1)]);
+    for addr in ["203.0.113.9", "198.51.100.9"] {
+        let resolution = network.resolve(key(addr));
+        assert_eq!(resolution.metric(), None, "{addr}: {resolution:?}");
+    }
+}
+
+#[test]
+fn more_than_eight_routes_behind_one_another_are_too_many() {
+    let mut network = two_links();
+    learn(&mut network, 1, "172.16.1.0/24", &[hop("10.0.0.2", 1)]);
+    for n in 2..=9_u32 {
+        let behind = hop(&format!("172.16.{}.1", n - 1), 1);
+        learn(&mut network, n, &format!("172.16.{n}.0/24"), &[behind]);
+    }
+    assert_eq!(network.legs(key("172.16.7.1")), [hop("10.0.0.2", 1)]);
+    assert_eq!(
+        network.resolve(key("172.16.9.1")),
+        Resolution::Unusable(Unusable::TooDeep)
+    );
+}
+
+#[test]
+fn others_kernel_routes_lead_to_next_hops_by_longest_match_and_lowest_metric() {
+    let mut network = two_links();
+    let route = foreign(
+        "192.0.2.0/24",
+        10,
+        &[("10.0.0.2", 1, 1), ("10.0.1.2", 2, 2)],
+    );
+    network.found_route(&route);
+    assert_eq!(
+        network.legs(key("192.0.2.9")),
+        [hop("10.0.0.2", 1), hop("10.0.1.2", 2)]
+    );
+    network.found_route(&foreign("192.0.2.0/24", 5, &[("10.0.1.2", 2, 1)]));
+    assert_eq!(network.legs(key("192.0.2.9")), [hop("10.0.1.2", 1)]);
+    let mut reject = foreign("192.0.2.8/30", 0, &[]);
+    reject.target = RouteTarget::Reject;
+    network.found_route(&reject);
+    assert_eq!(
+        network.resolve(key("192.0.2.9")),
+        Resolution::Unusable(Unusable::Rejected)
+    );
+    network.lost_route(&reject);
+    network.listing_begins();
+    network.found_route(&route);
+    network.listing_ends();
+    assert_eq!(
+        network.legs(key("192.0.2.9")).len(),
+        2,
+        "only that one is left"
+    );
+}
+
+#[test]
+fn a_default_route_leads_to_a_next_hop_only_if_it_may() {
+    let mut network = two_links();
+    network.found_route(&foreign("0.0.0.0/0", 100, &[("10.0.0.2", 1, 1)]));
+    let far = key("192.0.2.9");
+    assert_eq!(
+        network.resolve(far),
+        Resolution::Unusable(Unusable::NotConnected)
+    );
+    network.configure(NetworkConfig {
+        resolve_via_default: true,
+        ..config()
+    });
+    assert_eq!(network.legs(far), [hop("10.0.0.2", 1)]);
+}
+
+#[test]
+fn no_peer_leads_a_connected_next_hop_elsewhere() {
+    let mut network = two_links();
+    learn(&mut network, 1, "10.0.0.2/32", &[hop("10.0.1.2", 1)]);
+    assert_eq!(network.legs(key("10.0.0.2")), [hop("10.0.0.2", 1)]);
+    // The operator may.
+    network.found_route(&foreign("10.0.0.2/32", 0, &[("10.0.1.2", 2, 1)]));
+    assert_eq!(network.legs(key("10.0.0.2")), [hop("10.0.1.2", 1)]);
+}
+
+#[test]
+fn others_routes_are_the_kernels_unless_ours_is_better() {
+    let mut network = two_links();
+    while network.poll_delta().is_some() {}
+    network.found_route(&foreign("203.0.113.0/24", 100, &[("10.0.0.2", 1, 1)]));
+    network.update();
+    let delta = network.poll_delta().unwrap();
+    assert_eq!(delta.local, [(subnet("203.0.113.0/24"), Some(Local::Punt))]);
+    learn(&mut network, 1, "203.0.113.0/24", &[hop("10.0.1.2", 1)]);
+    network.update();
+    let delta = network.poll_delta().unwrap();
+    assert_eq!(
+        delta.local,
+        [(subnet("203.0.113.0/24"), None)],
+        "ours is 32"
+    );
+    network.found_route(&foreign("203.0.113.0/24", 0, &[("10.0.0.2", 1, 1)]));
+    network.update();
+    let delta = network.poll_delta().unwrap();
+    assert_eq!(delta.local, [(subnet("203.0.113.0/24"), Some(Local::Punt))]);
+}
+
+#[test]
+fn a_pod_is_a_host_route_on_its_interface_and_is_kept_resolved() {
+    let mut network = Network::new(NetworkConfig {
+        ports: vec![
+            PortRule {
+                pattern: NamePattern::new("eth1").unwrap(),
+                role: PortRole::Uplink,
+            },
+            PortRule {
+                pattern: NamePattern::new("eth*").unwrap(),
+                role: PortRole::Pod,
+            },
+        ],
+        ..NetworkConfig::default()
+    });
+    let veth = |peer_elsewhere| {
+        let Fact::Link(link) = link(7, true) else {
+            unreachable!()
+        };
+        Fact::Link(Link {
+            kind: LinkKind::Veth { peer_elsewhere },
+            ..link
+        })
+    };
+    network.snapshot([link(1, true), veth(true)]);
+    let mut route = foreign("10.244.0.5/32", 0, &[("", 7, 1)]);
+    route.protocol = 3;
+    network.found_route(&route);
+    network.update();
+    let pod = subnet("10.244.0.5/32");
+    let delta = network.poll_delta().unwrap();
+    assert!(delta.local.contains(&(pod, Some(Local::Punt))), "{delta:?}");
+    let probe = Probe {
+        ifindex: 7,
+        addr: ip("10.244.0.5"),
+    };
     assert_eq!(network.poll_probe(), Some(probe));
+
+    network.apply(neighbour(7, "10.244.0.5", NeighbourState::Reachable));
+    network.update();
+    let delivered = |delivery| {
+        Local::Host(Adjacency {
+            delivery,
+            ..adjacency(7)
+        })
+    };
+    let delta = network.poll_delta().unwrap();
+    assert_eq!(delta.local, [(pod, Some(delivered(Delivery::Peer)))]);
+    network.apply(veth(false));
+    network.update();
+    let delta = network.poll_delta().unwrap();
+    assert_eq!(
+        delta.local,
+        [(pod, Some(delivered(Delivery::Local)))],
+        "its other end is here"
+    );
+    network.lost_route(&route);
+    network.apply(Fact::NeighbourGone {
+        ifindex: 7,
+        addr: ip("10.244.0.5"),
+    });
+    network.update();
+    assert_eq!(network.poll_delta().unwrap().local, [(pod, None)]);
+    assert_eq!(network.poll_release(), Some(probe));
+}
+
+#[test]
+fn a_vlan_device_sends_tagged_frames_on_its_parent() {
+    let mut network = two_links();
+    let Fact::Link(plain) = link(1, true) else {
+        unreachable!()
+    };
+    network.apply(Fact::Link(Link {
+        kind: LinkKind::Vlan { parent: 9, vid: 42 },
+        ..plain
+    }));
+    network.update();
+    let Resolution::Resolved(adjacency) = network.resolve(key("10.0.0.2")) else {
+        panic!("resolved");
+    };
+    assert_eq!(
+        (adjacency.ifindex, adjacency.tx_ifindex, adjacency.vlan),
+        (1, 9, 42)
+    );
 }
 
 #[test]

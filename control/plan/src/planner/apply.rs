@@ -164,6 +164,38 @@ impl Planner {
         self.force.insert(key);
     }
 
+    /// Gives a set other members, because what its next hops lead to has changed. Its routes stay as they are.
+    pub fn redefine(&mut self, set: NextHopSetId, members: &Arc<[FibNextHop]>) {
+        let Some(place) = self.groups.sets.get(&set).copied() else {
+            return;
+        };
+        let key = (Origin::Bgp, Arc::clone(members));
+        let sole = self
+            .groups
+            .wanted
+            .get(place)
+            .is_some_and(|group| group.users == 1);
+        if !sole || self.groups.by_members.contains_key(&key) {
+            // Its group is shared, or is to be: the routes move.
+            return self.define(set, members);
+        }
+        let Some(group) = self.groups.wanted.get_mut(place) else {
+            return;
+        };
+        let before = core::mem::replace(&mut group.members, Arc::clone(members));
+        self.groups
+            .by_members
+            .remove(&(Origin::Bgp, Arc::clone(&before)));
+        self.groups.by_members.insert(key, place);
+        self.groups.dirty.insert(place);
+        self.want_hops(place, Origin::Bgp, members);
+        for key in before.iter().map(key_of) {
+            if !members.iter().any(|member| key_of(member) == key) {
+                self.release_hop(key, place, Origin::Bgp);
+            }
+        }
+    }
+
     fn define(&mut self, set: NextHopSetId, members: &Arc<[FibNextHop]>) {
         let place = self.acquire(Origin::Bgp, members);
         if let Some(before) = self.groups.sets.insert(set, place) {
@@ -201,6 +233,12 @@ impl Planner {
             .by_members
             .insert((origin, Arc::clone(members)), place);
         self.groups.dirty.insert(place);
+        self.want_hops(place, origin, members);
+        place
+    }
+
+    /// A group wants these next hops.
+    fn want_hops(&mut self, place: usize, origin: Origin, members: &[FibNextHop]) {
         for key in members.iter().map(key_of) {
             let hop = self.hops.wanted.entry(key).or_default();
             if hop.groups.insert(place) && origin == Origin::Bgp {
@@ -210,7 +248,6 @@ impl Planner {
                 }
             }
         }
-        place
     }
 
     /// One user less; a group without any is given up, its slot when no route points to it any more.

@@ -290,6 +290,36 @@ fn a_neighbour_becomes_a_host_route_and_follows_its_mac_address() {
 }
 
 #[test]
+fn a_set_that_leads_elsewhere_changes_its_group_and_no_route() {
+    let mut rig = Rig::new(Capacities::default());
+    let prefixes = ["192.0.2.0/24", "198.51.100.0/24"];
+    rig.fib(1, &[(1, &[1])], &prefixes.map(|text| (text, 1)));
+    rig.resolve(&[1]);
+    rig.settle();
+    let group = rig.group_of(prefixes[0]);
+    rig.planner.redefine(NextHopSetId(1), &Arc::from([hop(2)]));
+    rig.resolve(&[2]);
+    assert_eq!(rig.settle(), 3, "a next hop, the group, the old next hop");
+    for text in prefixes {
+        assert_eq!(rig.leaves_by(text), [2]);
+        assert_eq!(rig.group_of(text), group);
+    }
+
+    // Beside a set with the same members it shares their group, and leaves it again.
+    rig.fib(2, &[(2, &[3])], &[("203.0.113.0/24", 2)]);
+    rig.resolve(&[3]);
+    rig.settle();
+    rig.planner.redefine(NextHopSetId(1), &Arc::from([hop(3)]));
+    rig.settle();
+    assert_eq!(rig.leaves_by(prefixes[0]), [3]);
+    rig.planner.redefine(NextHopSetId(1), &Arc::from([hop(1)]));
+    rig.resolve(&[1]);
+    rig.settle();
+    assert_eq!(rig.leaves_by(prefixes[0]), [1]);
+    assert_eq!(rig.leaves_by("203.0.113.0/24"), [3]);
+}
+
+#[test]
 fn equal_sets_share_a_group_and_it_goes_with_the_last() {
     let mut rig = Rig::new(Capacities::default());
     rig.fib(

@@ -164,7 +164,7 @@ const UNIMPLEMENTED_KINDS: [&str; 13] = [
 ];
 
 /// Fields that are known and that this version does not implement: field, and what to do without it.
-const UNIMPLEMENTED_FIELDS: [(&str, &str); 22] = [
+const UNIMPLEMENTED_FIELDS: [(&str, &str); 19] = [
     (
         "bfdProfile",
         "remove it; shorter timers detect failures meanwhile",
@@ -185,13 +185,10 @@ const UNIMPLEMENTED_FIELDS: [(&str, &str); 22] = [
     ("aggregationLengthIPv4", "list the aggregate in `prefixes`"),
     ("aggregationLengthIPv6", "list the aggregate in `prefixes`"),
     ("addPath", "remove it"),
-    ("linkBandwidth", "remove it"),
     ("rpki", "filter by prefix and AS path"),
-    ("confederation", "use route reflection"),
     ("bmp", "remove it"),
     ("tcpAO", "use authSecretRef (TCP MD5)"),
     ("vrf", "remove it"),
-    ("podInterfacePrefix", "remove it"),
     ("staleAfter", "remove it"),
     ("priority", "put the rules in order"),
     ("uid", "remove what the Kubernetes API server has added"),

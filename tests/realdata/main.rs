@@ -1,6 +1,8 @@
 //! Real routing data through real sessions: recordings of RIPE's RIS are replayed, byte for byte, and what arrives is held
 //! against somebody else's reading of them.
 
+mod fib;
+mod kernel;
 mod mrt;
 mod oracle;
 mod replayer;

@@ -414,8 +414,11 @@ mod maps {
     static PODS6: Array<u32, { MAX_POD_BLOCKS as usize }> = Array::new();
     #[btf_map(name = "flat4_roots")]
     static FLAT4_ROOTS: Array<Flat4Root, { OCTETS as usize }> = Array::new();
+    // The inner value is a bare array, no struct: userspace makes the tables without BTF, and before Linux 6.2 the kernel
+    // takes a table only if `timer_off` is that of the template. For a map without BTF, and for a value that is no
+    // struct, it is EINVAL; for a struct without a timer it is ENOENT.
     #[btf_map(name = "flat4")]
-    static FLAT4: ArrayOfMaps<Array<Flat4Block, { OCTETS as usize }>, { OCTETS as usize }> =
+    static FLAT4: ArrayOfMaps<Array<[u32; 256], { OCTETS as usize }>, { OCTETS as usize }> =
         ArrayOfMaps::new();
     #[btf_map(name = "groups")]
     static GROUPS: Array<Group, { MAX_GROUPS as usize }> = Array::new();
@@ -484,7 +487,8 @@ mod maps {
 
         #[inline(always)]
         fn flat4(&self, first: u8, second: u8) -> Option<&Flat4Block> {
-            FLAT4.get_value(first.into(), &second.into())
+            let groups: &[u32; 256] = FLAT4.get_value(first.into(), &second.into())?;
+            Some(bytemuck::cast_ref(groups))
         }
 
         #[inline(always)]

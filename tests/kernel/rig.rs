@@ -11,7 +11,7 @@ use aya::maps::of_maps::ArrayOfMaps;
 use aya::maps::xdp::DevMap;
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray};
 use aya::programs::{
-    SchedClassifier, TcAttachType, TestRun, TestRunOptions, TestRunResult, Xdp, xdp::XdpMode,
+    SchedClassifier, TcAttachType, TestRun, TestRunOptions, TestRunResult, Xdp, tc, xdp::XdpMode,
 };
 use bytemuck::{NoUninit, bytes_of};
 use causeway_maps::catalogue::OCTETS;
@@ -136,6 +136,8 @@ impl Rig {
 
     /// Attaches a TC program to an interface, until this is dropped.
     pub(crate) fn attach_tc(&mut self, hook: Hook, interface: &str) {
+        // Where there is no TCX. It may be there already; if it can't be made, attaching says so.
+        let _ = tc::qdisc_add_clsact(interface);
         let program: &mut SchedClassifier = self
             .ebpf
             .program_mut(&format!("causeway_{}", hook.name()))
@@ -361,6 +363,14 @@ impl Rig {
     /// Names and ids of the maps that bpftool is asked about.
     pub(crate) fn map_ids(&self) -> &[(&'static str, u32)] {
         &self.map_ids
+    }
+}
+
+/// Bytes of metadata that the kernel takes in front of a frame: Debian 12's, in the machine of the `vm` suite, takes fewer.
+pub(crate) fn longest_metadata() -> usize {
+    match std::env::var_os("CAUSEWAY_VM") {
+        Some(_) => 32,
+        None => 252,
     }
 }
 

@@ -64,6 +64,8 @@ pub struct Config {
     pub instance: String,
     /// Whether packets may pass from uplink to uplink.
     pub transit: bool,
+    /// More lines of the NodeConfig's spec, each with its indentation of two spaces.
+    pub node_settings: String,
     /// More objects, as YAML documents.
     pub more: String,
     /// More arguments of the daemon.
@@ -79,6 +81,7 @@ impl Config {
             uplinks: Vec::new(),
             instance: String::new(),
             transit: false,
+            node_settings: String::new(),
             more: String::new(),
             arguments: Vec::new(),
         }
@@ -148,9 +151,10 @@ impl Config {
             let _ = write!(
                 text,
                 "---\napiVersion: causeway.dev/v1alpha1\nkind: NodeConfig\nmetadata: {{name: node}}\n\
-                 spec:\n  role: {}\n  uplinks: {{interfaces: [{}]}}\n",
+                 spec:\n  role: {}\n  uplinks: {{interfaces: [{}]}}\n{}",
                 if self.transit { "transit" } else { "node" },
-                self.uplinks.join(", ")
+                self.uplinks.join(", "),
+                self.node_settings
             );
         }
         text.push_str(&self.more);

@@ -3,9 +3,9 @@
 //! A tour in the order of a test: a [`Lab`] makes [`Node`]s and links them; a [`Process`] runs in a node and dies with
 //! it; [`peer`] starts FRR, BIRD, GoBGP, OpenBGPD and ExaBGP from one [`peer::Router`] description and reads their
 //! state; [`causeway`] does the same for `causewayd` and asks it through the CLI; [`raw`] speaks BGP byte by byte;
-//! [`bystander`] measures what others notice of it; [`traffic`] sends packets and counts what arrives; [`capture`] tells
-//! what is on a wire; [`fabric`] is two ToRs between a router and a server, and [`racks`] two racks under two spines;
-//! [`wait`] waits for a state and tells what it saw last.
+//! [`bystander`] measures what others notice of it; [`traffic`] sends packets and counts what arrives, and [`flows`] tells
+//! which way; [`capture`] tells what is on a wire; [`fabric`] is two ToRs between a router and a server, and [`racks`] two
+//! racks under two spines; [`wait`] waits for a state and tells what it saw last.
 //!
 //! Everything is undone when the values are dropped, a panic included. What a killed run leaves behind is removed when
 //! the next [`Lab`] starts.
@@ -14,6 +14,7 @@ pub mod bystander;
 pub mod capture;
 pub mod causeway;
 pub mod fabric;
+pub mod flows;
 pub mod forwarding;
 pub mod lab;
 pub mod node;

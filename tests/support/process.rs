@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
-use crate::Node;
+use crate::{Node, wait_until};
 
 /// How long a program may take to end when asked to.
 const GRACE: Duration = Duration::from_secs(3);
@@ -122,6 +122,26 @@ impl Process {
     /// Sends a signal to the program alone.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         Ok(kill(self.raw_pid(), signal)?)
+    }
+
+    /// Stops the program where it stands, each of its threads, until [`Self::thaw`].
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)?;
+        let tasks = format!("/proc/{}/task", self.pid());
+        wait_until(&format!("{} to stand still", self.name), GRACE, || {
+            for task in fs::read_dir(&tasks)? {
+                let stat = fs::read_to_string(task?.path().join("stat"))?;
+                // The state stands behind the name, which is in parentheses.
+                let state = stat.rsplit_once(") ").map(|(_, rest)| rest.as_bytes()[0]);
+                ensure!(state == Some(b'T'), "{stat}");
+            }
+            Ok(())
+        })
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) -> Result<()> {
+        self.signal(Signal::SIGCONT)
     }
 
     /// Sends a signal to the program and its children.

@@ -54,14 +54,17 @@ impl Daemon for Bird {
     }
 
     fn routes(&self, family: Family) -> Result<Routes> {
-        let table = match family {
-            Family::Ipv4 => "master4",
-            Family::Ipv6 => "master6",
-        };
         let text = self.ask(&format!(
-            "show route table {table} all where source = RTS_BGP"
+            "show route table {} all where source = RTS_BGP",
+            table(family)
         ))?;
         Ok(parse_routes(&text))
+    }
+
+    fn route(&self, prefix: &str) -> Result<Option<String>> {
+        let table = table(Family::of(prefix));
+        let words = format!("show route table {table} {prefix} all where source = RTS_BGP");
+        Ok(parse_routes(&self.ask(&words)?).remove(prefix))
     }
 
     fn originate(&mut self, router: &Router, _before: &Router) -> Result<()> {
@@ -111,6 +114,13 @@ impl Daemon for Bird {
 
     fn processes(&mut self) -> Vec<&mut Process> {
         vec![&mut self.bird]
+    }
+}
+
+fn table(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => "master4",
+        Family::Ipv6 => "master6",
     }
 }
 

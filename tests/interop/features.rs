@@ -261,12 +261,7 @@ fn a_restarting_peer_keeps_its_routes(lab: &Lab, implementation: Implementation)
             Ok(())
         })?;
     }
-    if implementation == Implementation::Frr {
-        // A bgpd that zebra has not told of its interfaces yet withdraws what comes with a link-local next hop, and does
-        // not ask again: whether it has our IPv6 routes after its own restart is a race inside FRR 8.4.
-        return pair.them.wait_route(OURS[0], LIMIT).map(drop);
-    }
-    pair.wait_exchanged()
+    pair.wait_exchanged_again(implementation)
 }
 
 /// Whether the peer said in its OPEN that routes of a family may be kept.

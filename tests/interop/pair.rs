@@ -224,6 +224,20 @@ impl Pair {
         }
         Ok(())
     }
+
+    /// As [`Self::wait_exchanged`], after the peer's own restart.
+    ///
+    /// A bgpd that zebra has not told of its interfaces yet withdraws what comes with a link-local next hop, and does not
+    /// ask again: whether it has our IPv6 routes after its own restart is a race inside FRR 8.4.
+    pub(crate) fn wait_exchanged_again(&self, implementation: Implementation) -> Result<()> {
+        if implementation != Implementation::Frr {
+            return self.wait_exchanged();
+        }
+        for prefix in THEIRS {
+            self.us.wait_route(prefix, LIMIT)?;
+        }
+        self.them.wait_route(OURS[0], LIMIT).map(drop)
+    }
 }
 
 fn with_length(address: &str) -> String {

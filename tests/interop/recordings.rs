@@ -58,7 +58,7 @@ fn a_recorded_session_replays_bit_for_bit(lab: &Lab, implementation: Implementat
     })?;
     pair.them.restart()?;
     pair.us.wait_established(LIMIT)?;
-    pair.wait_exchanged()?;
+    pair.wait_exchanged_again(implementation)?;
     pair.us.stop()?;
 
     let text = fs::read_to_string(&file.0)?;

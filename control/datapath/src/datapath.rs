@@ -1,9 +1,9 @@
 //! The loaded object with its maps.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use aya::programs::{Program, SchedClassifier, Xdp};
@@ -515,14 +515,19 @@ impl Maps {
     /// Writes rows of flat tables, those of one octet at a time.
     fn put_rows(&self, rows: &[([u8; 2], Box<Flat4Block>)]) -> Result<(), ApplyError> {
         let mut failures = Vec::new();
+        let mut unmade = self.make_flat_tables(rows.iter().map(|([octet, _], _)| *octet));
         for rows in rows.chunk_by(|([a, _], _), ([b, _], _)| a == b) {
             let Some(([octet, _], _)) = rows.first() else {
                 continue;
             };
+            let table = match unmade.remove(octet) {
+                Some(error) => Err(error),
+                None => self.flat_table(*octet),
+            };
             let keys: Vec<u32> = rows.iter().map(|([_, row], _)| u32::from(*row)).collect();
             let blocks: Vec<Flat4Block> = rows.iter().map(|(_, block)| **block).collect();
             let mut refused = Vec::new();
-            match self.flat_table(*octet) {
+            match table {
                 Ok(table) => {
                     let table = table.as_fd();
                     in_batches(
@@ -551,18 +556,71 @@ impl Maps {
         refused(&FLAT4_TABLE, failures)
     }
 
-    /// The table of a first octet, made if it is not there.
+    /// Makes the tables of these first octets that are not there; returns those that could not be made.
+    ///
+    /// All by one call: after each on an array of maps the kernel waits until no program can be at work with what was there
+    /// before, some 10 ms (before Linux 6.8 it does so after each entry of a batch).
+    fn make_flat_tables(&self, octets: impl Iterator<Item = u8>) -> BTreeMap<u8, io::Error> {
+        let octets: BTreeSet<u8> = octets.collect();
+        let mut unmade = BTreeMap::new();
+        let (mut keys, mut tables) = (Vec::new(), Vec::new());
+        for octet in octets {
+            let mut id = [0; 4];
+            let key = u32::from(octet);
+            let made = match sys::lookup(self.fd(&FLAT4), bytes_of(&key), &mut id) {
+                Ok(true) => continue,
+                Ok(false) => sys::create_array(
+                    FLAT4_TABLE.name,
+                    FLAT4_TABLE.value_size,
+                    FLAT4_TABLE.max_entries,
+                ),
+                Err(error) => Err(error),
+            };
+            match made {
+                Ok(table) => {
+                    keys.push(key);
+                    tables.push(table);
+                }
+                Err(error) => {
+                    unmade.insert(octet, error);
+                }
+            }
+        }
+        let values: Vec<i32> = tables.iter().map(AsRawFd::as_raw_fd).collect();
+        let mut refused = Vec::new();
+        in_batches(
+            &keys,
+            &mut refused,
+            |at| {
+                let (keys, values) = (&keys[at..], &values[at..]);
+                sys::update_batch(
+                    self.fd(&FLAT4),
+                    cast_slice(keys),
+                    cast_slice(values),
+                    keys.len(),
+                )
+            },
+            |at| sys::update(self.fd(&FLAT4), bytes_of(&keys[at]), bytes_of(&values[at])),
+        );
+        // Keys in the machine's byte order: the first octet's number is the first or the last of their bytes.
+        let octet = |failure: &KeyFailure| failure.key.iter().copied().find(|byte| *byte != 0);
+        unmade.extend(
+            refused
+                .into_iter()
+                .map(|failure| (octet(&failure).unwrap_or(0), failure.error)),
+        );
+        unmade
+    }
+
+    /// The table of a first octet.
     fn flat_table(&self, octet: u8) -> io::Result<OwnedFd> {
         let key = u32::from(octet).to_ne_bytes();
         let mut id = [0; 4];
         if sys::lookup(self.fd(&FLAT4), &key, &mut id)? {
-            return sys::map_by_id(u32::from_ne_bytes(id));
+            sys::map_by_id(u32::from_ne_bytes(id))
+        } else {
+            Err(io::ErrorKind::NotFound.into())
         }
-        let (size, entries) = (FLAT4_TABLE.value_size, FLAT4_TABLE.max_entries);
-        let table = sys::create_array(FLAT4_TABLE.name, size, entries)?;
-        let value = table.as_raw_fd().to_ne_bytes();
-        sys::update(self.fd(&FLAT4), &key, &value)?;
-        Ok(table)
     }
 
     /// The rows of all flat tables, zeroed ones left out.

@@ -40,7 +40,10 @@ impl Planner {
     }
 
     /// Takes in BGP's changes. `generation` must rise; [`Self::poll_programmed`] gives it back.
-    pub fn apply_fib(&mut self, generation: u64, delta: FibDelta) {
+    pub fn apply_fib(&mut self, generation: u64, mut delta: FibDelta) {
+        // Neighbours share most of their way through the kernel's trie: in order, a full table is written in a fraction of
+        // the time. Stable, so that of two changes of a prefix the later counts.
+        delta.routes.sort_by_key(|(prefix, _)| *prefix);
         for (set, members) in &delta.sets {
             if let Some(members) = members {
                 self.define(*set, members);

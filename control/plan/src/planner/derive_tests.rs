@@ -18,6 +18,8 @@ struct World {
     maps: Dump,
     generation: u64,
     routes: BTreeMap<Prefix, u8>,
+    /// What an earlier planner wrote and nobody wants any more: it stays until it is pruned.
+    left: BTreeMap<Prefix, u8>,
     seen: BTreeSet<Prefix>,
     config: Config,
 }
@@ -31,6 +33,7 @@ impl World {
             maps: Dump::default(),
             generation: 0,
             routes: BTreeMap::new(),
+            left: BTreeMap::new(),
             seen: BTreeSet::new(),
             config,
         };
@@ -80,6 +83,7 @@ impl World {
 
     fn route(&mut self, prefix: Prefix, to: Option<u8>) {
         self.seen.insert(prefix);
+        self.left.remove(&prefix);
         match to {
             Some(to) => self.routes.insert(prefix, to),
             None => self.routes.remove(&prefix),
@@ -110,24 +114,38 @@ impl World {
     fn restart(&mut self) {
         self.planner = Planner::new(Capacities::default());
         self.planner.restore(self.maps.clone());
+        let written = self.seen.iter().filter_map(|prefix| {
+            let group = self.in_trie(*prefix)?;
+            Some((*prefix, self.hop(group)?))
+        });
+        self.left = written
+            .filter(|(prefix, _)| !self.routes.contains_key(prefix))
+            .collect();
         self.begin();
+    }
+
+    fn prune(&mut self) {
+        self.planner.prune();
+        self.left.clear();
+    }
+
+    /// The only member of a group.
+    fn hop(&self, group: GroupId) -> Option<u8> {
+        let group = self.maps.groups.get(&group)?;
+        let id = group.slots[0].order[0];
+        let hop = self.maps.next_hops[&NextHopId(id.into())];
+        Some(hop.ifindex as u8)
     }
 
     /// Every address at the border of a prefix that ever was there is found where it should be.
     fn check(&mut self) {
         self.work(usize::MAX, 1000);
         assert_eq!(self.planner.verify(&self.maps, 10), []);
-        let hop = |group: GroupId| -> Option<u8> {
-            let group = self.maps.groups.get(&group)?;
-            let id = group.slots[0].order[0];
-            let hop = self.maps.next_hops[&NextHopId(id.into())];
-            Some(hop.ifindex as u8)
-        };
         for prefix in &self.seen {
             for addr in borders(*prefix) {
                 let (group, by) = self.look_up(addr);
                 let wanted = self.naive(addr);
-                assert_eq!(hop(group), wanted, "{addr} by {by}");
+                assert_eq!(self.hop(group), wanted, "{addr} by {by}");
             }
         }
     }
@@ -137,7 +155,11 @@ impl World {
             prefix.addr().is_ipv4() == addr.is_ipv4()
                 && Prefix::new(addr, prefix.len()).as_ref() == Some(prefix)
         };
-        let covering = self.routes.iter().filter(|(prefix, _)| covers(prefix));
+        let covering = self
+            .routes
+            .iter()
+            .chain(&self.left)
+            .filter(|(prefix, _)| covers(prefix));
         let longest = covering.max_by_key(|(prefix, _)| prefix.len());
         longest.map(|(_, hop)| *hop)
     }
@@ -170,7 +192,14 @@ impl World {
                 _ => {}
             }
         }
-        let in_trie = |prefix: Prefix| match prefix {
+        let found = (0..=128)
+            .rev()
+            .find_map(|len| self.in_trie(Prefix::new(addr, len)?));
+        (found.unwrap_or(GroupId::NONE), "trie")
+    }
+
+    fn in_trie(&self, prefix: Prefix) -> Option<GroupId> {
+        match prefix {
             Prefix::V4(prefix) => self.maps.routes4.get(&causeway_maps::RouteKey4 {
                 prefix_len: prefix.len().into(),
                 addr: prefix.addr().octets(),
@@ -179,11 +208,8 @@ impl World {
                 prefix_len: prefix.len().into(),
                 addr: prefix.addr().octets(),
             }),
-        };
-        let found = (0..=128)
-            .rev()
-            .find_map(|len| in_trie(Prefix::new(addr, len)?));
-        (found.copied().unwrap_or(GroupId::NONE), "trie")
+        }
+        .copied()
     }
 }
 
@@ -290,7 +316,7 @@ proptest! {
             }
         }
         // Nobody withdrew what was there before a restart.
-        world.planner.prune();
+        world.prune();
         world.check();
         for prefix in world.routes.keys().copied().collect::<Vec<_>>() {
             world.route(prefix, None);

@@ -16,6 +16,9 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// The carrier of links can't be watched.
+    #[error("cannot watch the carrier of links")]
+    Carrier(#[source] io::Error),
     /// The kernel refused a request.
     #[error("the kernel refused to {request}: {error}")]
     Refused {

@@ -12,6 +12,7 @@
 
 #![deny(unsafe_code)]
 
+mod carrier;
 pub mod codec;
 mod error;
 mod monitor;

@@ -11,8 +11,8 @@
 //!
 //! A link notification only says *that* something changed. Its content may be older than what was read since, and the
 //! kernel batches these events to about one a second (`net/core/link_watch.c`). So a notification makes us read that link
-//! and all watched ones, at once and in quick succession for a moment, and watched links are read on a slow timer besides:
-//! what is read is the truth.
+//! and all watched ones, at once and in quick succession for a moment; so does a carrier that [`Carriers`] sees change, and
+//! watched links are read on a slow timer besides: what is read is the truth.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -20,6 +20,7 @@ use std::time::Duration;
 use causeway_net::{Fact, Link};
 use tokio::time::{Instant, sleep_until};
 
+use crate::carrier::Carriers;
 use crate::codec::{dump_addresses, dump_links, dump_neighbours, fact, query_link};
 use crate::error::Error;
 use crate::socket::{Connection, Listing, MAX_DUMP_TRIES, Received, Step};
@@ -39,20 +40,22 @@ const LISTS: [List; 3] = [
 /// within milliseconds.
 const HURRIED_INTERVAL: Duration = Duration::from_millis(2);
 const HURRY: Duration = Duration::from_millis(100);
+/// How often they are read when a driver does not tell of its carrier.
+const BLIND_INTERVAL: Duration = Duration::from_millis(50);
 /// Datagrams handled in one go; then the caller gets what there is.
 const MAX_DATAGRAMS_PER_EVENT: usize = 256;
 
 /// How a [`Monitor`] works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MonitorConfig {
-    /// How often watched links are read. A read takes some 10 µs for each.
+    /// How often watched links are read when nothing seems to happen.
     pub link_interval: Duration,
 }
 
 impl Default for MonitorConfig {
     fn default() -> Self {
         Self {
-            link_interval: Duration::from_millis(50),
+            link_interval: Duration::from_secs(1),
         }
     }
 }
@@ -77,6 +80,9 @@ pub struct Monitor {
     /// Links as last told, to tell changes only.
     links: BTreeMap<u32, Link>,
     watched: BTreeSet<u32>,
+    carriers: Carriers,
+    /// Watched links by the names under which [`Self::carriers`] looks at them.
+    names: BTreeMap<u32, String>,
     link_interval: Duration,
     /// When watched links are read next.
     next_read: Instant,
@@ -119,6 +125,8 @@ impl Monitor {
             again: false,
             links: BTreeMap::new(),
             watched: BTreeSet::new(),
+            carriers: Carriers::open().map_err(Error::Carrier)?,
+            names: BTreeMap::new(),
             link_interval: config.link_interval.max(HURRIED_INTERVAL),
             next_read: now,
             hurry_until: now,
@@ -165,6 +173,7 @@ impl Monitor {
                 continue;
             }
             self.read_links().await?;
+            self.watch_carriers();
             if !self.pending.is_empty() {
                 return Ok(Event::Changes(core::mem::take(&mut self.pending)));
             }
@@ -174,6 +183,10 @@ impl Monitor {
                     self.drain();
                 }
                 () = sleep_until(self.next_read) => self.time_to_read(),
+                () = self.carriers.changed() => {
+                    self.touched.extend(&self.watched);
+                    self.hurry();
+                }
             }
         }
     }
@@ -183,10 +196,22 @@ impl Monitor {
         let now = Instant::now();
         let pause = if now < self.hurry_until {
             HURRIED_INTERVAL
+        } else if self.carriers.blind() {
+            self.link_interval.min(BLIND_INTERVAL)
         } else {
             self.link_interval
         };
         self.next_read = now + pause;
+    }
+
+    /// Has the carriers of the watched links looked at, by the names that they have now.
+    fn watch_carriers(&mut self) {
+        let name = |ifindex: &u32| Some((*ifindex, self.links.get(ifindex)?.name.clone()));
+        let names: BTreeMap<u32, String> = self.watched.iter().filter_map(name).collect();
+        if names != self.names {
+            self.carriers.watch(names.values().map(String::as_str));
+            self.names = names;
+        }
     }
 
     /// Something happened to a link: more will follow at once, and the kernel may tell of it a second late.

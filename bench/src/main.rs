@@ -3,6 +3,7 @@
 //! | suite | what it measures | reference |
 //! |---|---|---|
 //! | `bgp` | `causewayd --dataplane none` between route generators and a monitor | BIRD 2 |
+//! | `fib` | routes on their way to the maps, and the loss of a next hop | a bare loader, limits |
 //! | `micro` | the stages of the speaker core, one by one | plain programs |
 //! | `packet` | the eBPF programs, packet by packet | plain programs |
 //!
@@ -10,6 +11,7 @@
 //! `cargo xtask bench SUITE`, which builds what is measured first.
 
 mod bgp;
+mod fib;
 mod goals;
 mod micro;
 mod packet;
@@ -54,6 +56,8 @@ struct Args {
 enum Suite {
     /// The BGP speaker between blasters and a monitor, against BIRD 2 (needs root).
     Bgp(bgp::Args),
+    /// Routes on their way to the maps, and an idle daemon (needs root).
+    Fib(fib::Args),
     /// The stages of the speaker core in one process, against plain programs.
     Micro,
     /// The eBPF programs, packet by packet, against plain ones (needs root).
@@ -74,12 +78,14 @@ fn run(args: &Args) -> Result<ExitCode> {
     let goals = Goals::read(&args.goals)?;
     let name = match &args.suite {
         Suite::Bgp(_) => "bgp",
+        Suite::Fib(_) => "fib",
         Suite::Micro => "micro",
         Suite::Packet(_) => "packet",
     };
     let mut report = Report::new(name, args.output, &args.commit, goals.suite(name));
     match &args.suite {
         Suite::Bgp(suite) => bgp::run(suite, args.quick, &mut report)?,
+        Suite::Fib(suite) => fib::run(suite, args.quick, &mut report)?,
         Suite::Micro => micro::run(args.quick, &mut report)?,
         Suite::Packet(suite) => packet::run(suite, args.quick, &mut report)?,
     }

@@ -5,6 +5,13 @@
 pub(crate) struct Samples(Vec<f64>);
 
 impl Samples {
+    pub(crate) const EMPTY: Self = Self(Vec::new());
+
+    /// One run.
+    pub(crate) fn of(value: f64) -> Self {
+        Self(vec![value])
+    }
+
     pub(crate) fn push(&mut self, value: f64) {
         self.0.push(value);
     }

@@ -36,6 +36,8 @@ pub(crate) struct Args {
 enum Suite {
     /// The BGP speaker between blasters and a monitor, against BIRD 2
     Bgp,
+    /// Routes on their way to the maps, and an idle daemon, against a bare loader and limits
+    Fib,
     /// The stages of the speaker core in one process, against plain programs
     Micro,
     /// The eBPF programs, packet by packet, against plain ones and the kernel
@@ -62,6 +64,17 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
                 "bgp".into(),
                 "--daemon".into(),
                 binaries.join("causewayd").into(),
+            ]);
+        }
+        Suite::Fib => {
+            need_root("the fib suite, which loads programs and makes network namespaces,")?;
+            packages.extend(["--package", "causewayd"]);
+            suite.extend([
+                "fib".into(),
+                "--daemon".into(),
+                binaries.join("causewayd").into(),
+                "--object".into(),
+                build_ebpf::build()?.into(),
             ]);
         }
         Suite::Micro => suite.push("micro".into()),

@@ -5,11 +5,12 @@
 #![no_std]
 #![no_main]
 
+use aya_ebpf::bindings::TC_ACT_SHOT;
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_REDIRECT};
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::btf_maps::{Array, DevMap, HashMap, LpmTrie, PerCpuArray, ProgramArray};
-use aya_ebpf::macros::{btf_map, xdp};
-use aya_ebpf::programs::XdpContext;
+use aya_ebpf::macros::{btf_map, classifier, xdp};
+use aya_ebpf::programs::{TcContext, XdpContext};
 use causeway_bench_ebpf::{
     BYSTANDERS, Bystander, FLOWS, Frame, PLAIN_GROUPS, PLAIN_ROUTES, PlainGroup, PlainHop,
 };
@@ -66,11 +67,23 @@ fn generator(context: XdpContext) -> u32 {
 /// Counts frames at the end of their way.
 #[xdp]
 fn sink(_: XdpContext) -> u32 {
+    count();
+    XDP_DROP
+}
+
+/// The same behind the kernel's receive path, in a pod.
+#[classifier]
+fn sink_tc(_: TcContext) -> i32 {
+    count();
+    TC_ACT_SHOT
+}
+
+#[inline(always)]
+fn count() {
     if let Some(sunk) = SUNK.get_ptr_mut(0) {
         // SAFETY: it is this CPU's own.
         unsafe { *sunk += 1 };
     }
-    XDP_DROP
 }
 
 /// Longest prefix, ECMP by hash, L2 rewrite, device map; IPv4 only.

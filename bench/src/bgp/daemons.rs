@@ -20,6 +20,8 @@ pub(crate) struct Subject {
     program: PathBuf,
     /// Directory of the scripts that write configurations.
     scripts: PathBuf,
+    /// Where it pins its maps, if it forwards: then it has programs on both links, and the monitor's routes are taken in too.
+    pins: Option<PathBuf>,
     /// Name and version.
     pub(crate) title: String,
 }
@@ -45,7 +47,16 @@ impl Subject {
             kind: Kind::Causeway,
             program: program.to_owned(),
             scripts: scripts.to_owned(),
+            pins: None,
             title: "causewayd".to_owned(),
+        })
+    }
+
+    /// Ours, with its dataplane.
+    pub(crate) fn forwarding(program: &Path, scripts: &Path, pins: &Path) -> Result<Self> {
+        Ok(Self {
+            pins: Some(pins.to_owned()),
+            ..Self::causeway(program, scripts)?
         })
     }
 
@@ -104,6 +115,7 @@ impl Subject {
             kind,
             program: program.into(),
             scripts: scripts.to_owned(),
+            pins: None,
             title: format!("{name} {version}"),
         })
     }
@@ -115,7 +127,15 @@ impl Subject {
                 let config = directory.join("config");
                 std::fs::create_dir(&config).context("create the configuration's directory")?;
                 self.configure("causeway.sh", &config.join("bgp.yaml"), blasters)?;
-                command.args(["--dataplane", "none", "--node-name", "bench"]);
+                command.args(["--node-name", "bench"]);
+                match &self.pins {
+                    None => command.args(["--dataplane", "none"]),
+                    Some(pins) => {
+                        std::fs::write(config.join("node.yaml"), NODE_CONFIG)
+                            .context("write the node's configuration")?;
+                        command.args(["--dataplane", "xdp", "--bpffs"]).arg(pins)
+                    }
+                };
                 command.arg("--config").arg(config);
                 command.arg("--run-dir").arg(directory);
             }
@@ -160,7 +180,10 @@ impl Subject {
         command.arg(DAEMON_ASN.to_string());
         for number in MONITOR..=blasters {
             let peer = peer(number);
-            let role = if number == MONITOR { "out" } else { "in" };
+            let role = match number {
+                MONITOR if self.pins.is_none() => "out",
+                _ => "in",
+            };
             command.arg(format!("{},{},{role}", peer.addr, peer.asn));
         }
         if let Some(directory) = to.parent() {
@@ -178,6 +201,16 @@ impl Subject {
         std::fs::write(to, output.stdout).with_context(|| format!("write {}", to.display()))
     }
 }
+
+/// The node of a daemon that forwards.
+const NODE_CONFIG: &str = "\
+apiVersion: causeway.dev/v1alpha1
+kind: NodeConfig
+metadata: {name: bench}
+spec:
+  role: transit
+  uplinks: {interfaces: [blasters, monitor]}
+";
 
 /// FRR drops to its own user before it writes its pid file.
 fn chown_to(user: &str, directory: &Path) -> Result<()> {

@@ -15,12 +15,12 @@
 //! only on a machine with more than two.
 
 mod cases;
-mod daemons;
-mod fleet;
-mod lab;
+pub(crate) mod daemons;
+pub(crate) mod fleet;
+pub(crate) mod lab;
 mod monitor;
-mod process;
-mod run;
+pub(crate) mod process;
+pub(crate) mod run;
 pub(crate) mod table;
 mod view;
 pub(crate) mod wire;

@@ -1,5 +1,6 @@
 //! A running daemon: what it costs, and its end.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
@@ -52,18 +53,51 @@ impl Daemon {
 
     /// Peak resident memory, summed over its processes.
     pub(crate) fn peak_rss_mib(&self) -> Result<f64> {
+        self.status_mib("VmHWM:")
+    }
+
+    /// Resident memory now, summed over its processes.
+    pub(crate) fn rss_mib(&self) -> Result<f64> {
+        self.status_mib("VmRSS:")
+    }
+
+    fn status_mib(&self, field: &str) -> Result<f64> {
         let mut total_kib = 0.0;
         for pid in self.processes()? {
             let status = std::fs::read_to_string(format!("/proc/{pid}/status"))
                 .with_context(|| format!("read the status of process {pid}"))?;
-            let peak = status
+            let value = status
                 .lines()
-                .find_map(|line| line.strip_prefix("VmHWM:"))
+                .find_map(|line| line.strip_prefix(field))
                 .and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<f64>().ok())
-                .context("VmHWM in /proc/PID/status")?;
-            total_kib += peak;
+                .with_context(|| format!("{field} in /proc/PID/status"))?;
+            total_kib += value;
         }
         Ok(total_kib / 1024.0)
+    }
+
+    /// Memory of the kernel's that the BPF maps take which the daemon has open.
+    pub(crate) fn map_memory_mib(&self) -> Result<f64> {
+        let mut bytes = BTreeMap::new();
+        for pid in self.processes()? {
+            let directory = format!("/proc/{pid}/fdinfo");
+            for entry in
+                std::fs::read_dir(&directory).with_context(|| format!("list {directory}"))?
+            {
+                // One that was closed meanwhile is no map.
+                let text = std::fs::read_to_string(entry?.path()).unwrap_or_default();
+                let field = |name: &str| {
+                    let mut lines = text.lines();
+                    let value = lines.find_map(|line| line.strip_prefix(name))?;
+                    value.trim().parse::<u64>().ok()
+                };
+                // The same map may be open twice.
+                if let (Some(id), Some(memory)) = (field("map_id:"), field("memlock:")) {
+                    bytes.insert(id, memory);
+                }
+            }
+        }
+        Ok(bytes.values().sum::<u64>() as f64 / f64::from(1 << 20))
     }
 
     fn processes(&self) -> Result<Vec<Pid>> {

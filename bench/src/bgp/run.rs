@@ -167,14 +167,14 @@ fn socket(number: u8) -> SocketAddr {
 
 /// Tells whether a daemon still works, from its CPU time between two looks.
 #[derive(Debug)]
-struct CpuWatch {
+pub(crate) struct CpuWatch {
     at: Instant,
     cpu: Duration,
     idle: bool,
 }
 
 impl CpuWatch {
-    fn start(daemon: &Daemon) -> Result<Self> {
+    pub(crate) fn start(daemon: &Daemon) -> Result<Self> {
         Ok(Self {
             at: Instant::now(),
             cpu: daemon.cpu()?,
@@ -182,7 +182,7 @@ impl CpuWatch {
         })
     }
 
-    fn is_idle(&mut self, daemon: &Daemon) -> Result<bool> {
+    pub(crate) fn is_idle(&mut self, daemon: &Daemon) -> Result<bool> {
         let elapsed = self.at.elapsed();
         if elapsed >= CPU_SAMPLE_INTERVAL {
             let cpu = daemon.cpu()?;

@@ -87,6 +87,19 @@ pub(crate) fn widened(address: u32) -> u128 {
 /// What is in front of [`widened`] prefixes.
 pub(crate) const WIDENED_BITS: u8 = 16;
 
+/// Frames of `flows` flows from one pod to another.
+pub(crate) fn pod_frames(from: [u8; 4], to: [u8; 4], flows: usize, seed: u64) -> Vec<Frame> {
+    let mut random = Random(seed);
+    (0..flows)
+        .map(|_| {
+            let ports = (random.next() as u32).to_be_bytes();
+            Frame {
+                words: bytemuck::cast(ipv4_from(from, u32::from_be_bytes(to), ports)),
+            }
+        })
+        .collect()
+}
+
 fn within(prefix: Prefix, host: u32) -> u32 {
     let mask = u32::MAX.checked_shr(prefix.len.into()).unwrap_or(0);
     prefix.addr | host & mask
@@ -99,10 +112,14 @@ fn ethernet(frame: &mut [u8; 64], ether_type: u16) {
 }
 
 fn ipv4(destination: u32, ports: [u8; 4]) -> [u8; 64] {
+    ipv4_from([198, 51, 100, 7], destination, ports)
+}
+
+fn ipv4_from(source: [u8; 4], destination: u32, ports: [u8; 4]) -> [u8; 64] {
     let mut frame = [0; 64];
     ethernet(&mut frame, 0x0800);
     frame[14..26].copy_from_slice(&[0x45, 0, 0, 50, 0, 1, 0x40, 0, 64, 17, 0, 0]);
-    frame[26..30].copy_from_slice(&[198, 51, 100, 7]);
+    frame[26..30].copy_from_slice(&source);
     frame[30..34].copy_from_slice(&destination.to_be_bytes());
     let mut sum: u32 = frame[14..34]
         .chunks_exact(2)

@@ -10,12 +10,13 @@
 //! neither side. Sides alternate within each round.
 //!
 //! [`flows`] are the packets, [`plain`] the programs to compare with, [`ours`] the production object with its maps;
-//! [`veth`] sends real frames through interfaces, against the kernel.
+//! [`veth`] sends real frames through interfaces, against the kernel; [`pods`] from a pod of one node to a pod of another.
 
 mod flows;
 mod internet;
 mod ours;
 mod plain;
+mod pods;
 mod veth;
 
 use std::path::PathBuf;
@@ -213,17 +214,20 @@ pub(crate) fn run(args: &Args, quick: bool, report: &mut Report) -> Result<()> {
         measured.report(case, report);
     }
     let wanted = |name: &str| args.case.as_deref().is_none_or(|part| name.contains(part));
-    if !wanted("veth-pods") && !wanted("veth-internet4") {
-        return Ok(());
-    }
     drop((small, full));
-    veth::make_path(&table)?;
-    let mut ours = Ours::load(&args.object, veth::PATH)?;
-    ours.fill(&table)?;
-    plain.send_by(veth::GENERATOR)?;
-    veth::attach_sink(&mut plain)?;
     let size = (rounds, args.packets);
-    veth::run(&mut plain, &mut ours, &table, size, wanted, report)
+    if wanted("veth-pods") || wanted("veth-internet4") {
+        veth::make_path(&table)?;
+        let mut ours = Ours::load(&args.object, veth::PATH)?;
+        ours.fill(&table)?;
+        plain.send_by(veth::GENERATOR)?;
+        veth::attach_sink(&mut plain)?;
+        veth::run(&mut plain, &mut ours, &table, size, wanted, report)?;
+    }
+    if pods::CASES.iter().any(|(name, _)| wanted(name)) {
+        pods::run(&mut plain, &args.object, size, wanted, report)?;
+    }
+    Ok(())
 }
 
 /// The runs of a case.
@@ -311,7 +315,7 @@ fn measure(plain: &mut Plain, subject: Subject<'_>, frames: &[Frame], packets: u
 }
 
 /// CPU time of this thread.
-fn cpu_ns() -> Result<f64> {
+pub(crate) fn cpu_ns() -> Result<f64> {
     let now = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).context("read the CPU clock")?;
     Ok(now.tv_sec() as f64 * 1e9 + now.tv_nsec() as f64)
 }

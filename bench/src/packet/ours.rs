@@ -9,7 +9,7 @@ use aya::maps::lpm_trie::Key;
 use aya::maps::of_maps::ArrayOfMaps;
 use aya::maps::xdp::DevMap;
 use aya::maps::{Array, LpmTrie, Map, MapData, PerCpuArray};
-use aya::programs::{ProgramFd, Xdp};
+use aya::programs::{ProgramFd, SchedClassifier, Xdp};
 use bytemuck::{NoUninit, bytes_of};
 use causeway_maps::catalogue::OCTETS;
 use causeway_maps::{
@@ -52,6 +52,27 @@ pub(crate) fn load_object(path: &Path) -> Result<Ebpf> {
 impl Ours {
     /// Loads it, with the blocks of all nodes' pods.
     pub(crate) fn load(object: &Path, interfaces: Interfaces) -> Result<Self> {
+        let mut ours = Self::empty(object)?;
+        let port = |mac| Port {
+            flags: port_flags::ENABLED | port_flags::UPLINK,
+            mac,
+            reserved: [0; 2],
+        };
+        ours.put("ports", interfaces.ingress, &port(OWN_MAC))?;
+        ours.put("ports", interfaces.egress, &port([2, 0, 0, 0, 0, 2]))?;
+        DevMap::try_from(ours.map("tx_ports")?)?.set(
+            interfaces.egress,
+            interfaces.egress,
+            None,
+            0,
+        )?;
+        ours.put_groups(interfaces.egress)?;
+        ours.put_pods()?;
+        Ok(ours)
+    }
+
+    /// Loads it, with the range of pods and nothing else.
+    pub(crate) fn empty(object: &Path) -> Result<Self> {
         let mut ebpf = load_object(object)?;
         let program: &mut Xdp = ebpf
             .program_mut("causeway_xdp")
@@ -74,21 +95,6 @@ impl Ours {
                     .context("the pods' range")?,
             },
         )?;
-        let port = |mac| Port {
-            flags: port_flags::ENABLED | port_flags::UPLINK,
-            mac,
-            reserved: [0; 2],
-        };
-        ours.put("ports", interfaces.ingress, &port(OWN_MAC))?;
-        ours.put("ports", interfaces.egress, &port([2, 0, 0, 0, 0, 2]))?;
-        DevMap::try_from(ours.map("tx_ports")?)?.set(
-            interfaces.egress,
-            interfaces.egress,
-            None,
-            0,
-        )?;
-        ours.put_groups(interfaces.egress)?;
-        ours.put_pods()?;
         Ok(ours)
     }
 
@@ -104,6 +110,48 @@ impl Ours {
     pub(crate) fn program_mut(&mut self) -> Result<&mut Xdp> {
         let program = self.ebpf.program_mut("causeway_xdp");
         Ok(program.context("it was loaded")?.try_into()?)
+    }
+
+    /// One of the programs at TC.
+    pub(crate) fn tc_program(&mut self, name: &str) -> Result<&mut SchedClassifier> {
+        let program = self.ebpf.program_mut(name);
+        let program: &mut SchedClassifier = program
+            .with_context(|| format!("the object lacks program {name}"))?
+            .try_into()?;
+        program.load().with_context(|| format!("load {name}"))?;
+        Ok(program)
+    }
+
+    /// Makes an interface a port.
+    pub(crate) fn put_port(&mut self, ifindex: u32, flags: u32, mac: [u8; 6]) -> Result<()> {
+        let port = Port {
+            flags: port_flags::ENABLED | flags,
+            mac,
+            reserved: [0; 2],
+        };
+        self.put("ports", ifindex, &port)
+    }
+
+    /// The first group, with one member.
+    pub(crate) fn put_only_group(&mut self, next_hop: &NextHop) -> Result<()> {
+        let mut group = Group::EMPTY;
+        group.member_count = 1;
+        for slot in &mut group.slots {
+            slot.order[0] = 1;
+        }
+        self.put("groups", GroupId::FIRST.0, &group)?;
+        self.put("next_hops", 1, next_hop)
+    }
+
+    /// The prefix goes to the first group.
+    pub(crate) fn put_route4(&mut self, address: [u8; 4], len: u8) -> Result<()> {
+        let mut routes: LpmTrie<_, [u8; 4], u32> = self.map("routes4")?.try_into()?;
+        Ok(routes.insert(&Key::new(len.into(), address), GroupId::FIRST.0, 0)?)
+    }
+
+    /// All of a node's block goes to the first group.
+    pub(crate) fn put_pod_block4(&mut self, block: u32) -> Result<()> {
+        self.put("pods4", block, &GroupId::FIRST.0)
     }
 
     /// Packets counted as sent on.

@@ -7,7 +7,7 @@ use aya::Ebpf;
 use aya::maps::lpm_trie::Key;
 use aya::maps::xdp::DevMap;
 use aya::maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, PerCpuValues, ProgramArray};
-use aya::programs::{ProgramFd, Xdp};
+use aya::programs::{ProgramFd, SchedClassifier, Xdp};
 use causeway_bench_ebpf::{BYSTANDERS, PLAIN_MEMBERS};
 
 use super::flows::{Frame, Interfaces, NODES, PODS4, Random};
@@ -36,6 +36,11 @@ impl Plain {
                 .try_into()?;
             program.load().with_context(|| format!("load {name}"))?;
         }
+        let sink: &mut SchedClassifier = ebpf
+            .program_mut("sink_tc")
+            .context("the object lacks program sink_tc")?
+            .try_into()?;
+        sink.load().context("load sink_tc")?;
         let mut take = |name: &str| {
             ebpf.take_map(name)
                 .with_context(|| format!("the object lacks map {name}"))
@@ -110,6 +115,12 @@ impl Plain {
     pub(crate) fn program_mut(&mut self, name: &str) -> Result<&mut Xdp> {
         let program = self.ebpf.program_mut(name).context("it was loaded")?;
         Ok(program.try_into()?)
+    }
+
+    /// The sink of a pod.
+    pub(crate) fn pod_sink(&mut self) -> Result<&mut SchedClassifier> {
+        let program = self.ebpf.program_mut("sink_tc");
+        Ok(program.context("it was loaded")?.try_into()?)
     }
 
     pub(crate) fn wrapper(&self) -> Result<&Xdp> {

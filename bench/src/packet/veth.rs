@@ -101,7 +101,7 @@ pub(crate) fn make_path(table: &[Prefix]) -> Result<()> {
     Ok(())
 }
 
-fn ip_batch(lines: &[String]) -> Result<()> {
+pub(crate) fn ip_batch(lines: &[String]) -> Result<()> {
     let mut ip = Command::new("ip")
         .args(["-batch", "-"])
         .stdin(Stdio::piped())
@@ -180,13 +180,19 @@ fn measure(
         }
         None => None,
     };
-    let result = generate(plain, frames, packets);
+    let result = generate(plain, GENERATOR, frames, packets);
     drop(link);
     result
 }
 
-fn generate(plain: &mut Plain, frames: &[Frame], packets: u32) -> Result<f64> {
-    let context: [u32; 6] = [0, 64, 0, GENERATOR, 0, 0];
+/// Sends packets by the interface; nanoseconds of CPU for each that arrived at the sink.
+pub(crate) fn generate(
+    plain: &mut Plain,
+    ifindex: u32,
+    frames: &[Frame],
+    packets: u32,
+) -> Result<f64> {
+    let context: [u32; 6] = [0, 64, 0, ifindex, 0, 0];
     let run = |plain: &Plain, packets: u32| -> Result<()> {
         let program: &Xdp = plain.program("generator")?;
         program

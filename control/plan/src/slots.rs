@@ -88,6 +88,34 @@ impl Slots {
         rows.filter(|(a, b)| a.order[0] != b.order[0]).count()
     }
 
+    /// The other table if no more flows move by it than by this one, but for a few; made for these members.
+    pub(crate) fn or_as_calm(
+        self,
+        other: Self,
+        members: &[(NextHopId, u32)],
+        away: &[NextHopId],
+    ) -> Self {
+        let moved = |start: &Self| {
+            let mut next = start.clone();
+            next.update(members, away);
+            next.moved_from(&self)
+        };
+        if moved(&other) <= moved(&self) + Self::SLACK {
+            other
+        } else {
+            self
+        }
+    }
+
+    /// Whether it says of a member, here or away, which slots are its.
+    pub(crate) fn knows(&self, id: NextHopId) -> bool {
+        narrow(&id).is_some_and(|id| {
+            self.0
+                .iter()
+                .any(|row| row.chain().any(|other| other == id))
+        })
+    }
+
     /// The same with other ids; members without one are forgotten.
     pub(crate) fn renamed(&self, today: impl Fn(NextHopId) -> Option<NextHopId>) -> Self {
         let name = |id: u16| {

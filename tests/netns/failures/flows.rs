@@ -15,7 +15,7 @@ const LINKS: usize = 8;
 const LOST: usize = 3;
 
 #[test]
-fn only_the_flows_of_a_lost_member_move_and_it_takes_no_more_than_its_part_on_return() {
+fn only_the_flows_of_a_lost_member_move_and_they_come_back_with_it() {
     Lab::test(|lab| {
         let mut fan = Fan::start(lab, Plan::new(LINKS))?;
         let sources = sources(&fan.north)?;
@@ -47,6 +47,7 @@ fn only_the_flows_of_a_lost_member_move_and_it_takes_no_more_than_its_part_on_re
             even("all again", &again.shares())?;
             let elsewhere = again.moved(before).count();
             println!("{elsewhere} flows are not where they were at first");
+            ensure!(elsewhere == 0, "flows did not find their member again");
         }
         Ok(())
     });

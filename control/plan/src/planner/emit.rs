@@ -283,7 +283,8 @@ impl Planner {
     ) -> Option<(GroupId, Slots)> {
         if let Some(id) = self.groups.wanted.get(place)?.id {
             let slots = self.groups.slots.get(&id).map(|slot| slot.slots.clone());
-            return Some((id, slots.unwrap_or_default()));
+            let slots = self.recalled(place, slots.unwrap_or_default(), members, away);
+            return Some((id, slots));
         }
         let mut ids: Vec<NextHopId> = members.iter().map(|(id, _)| *id).collect();
         ids.sort_unstable();
@@ -328,19 +329,26 @@ impl Planner {
             .map(|(slot, _)| slot.slots.clone());
         let remembered = self.remembered(place);
         match (nearest, remembered) {
-            (Some(nearest), Some(remembered)) => {
-                let moved = |start: &Slots| {
-                    let mut next = start.clone();
-                    next.update(members, away);
-                    next.moved_from(&nearest)
-                };
-                if moved(&remembered) <= moved(&nearest) + Slots::SLACK {
-                    remembered
-                } else {
-                    nearest
-                }
-            }
+            (Some(nearest), Some(remembered)) => nearest.or_as_calm(remembered, members, away),
             (nearest, remembered) => nearest.or(remembered).unwrap_or_default(),
+        }
+    }
+
+    /// The table of a set, or the one that it had before where a member comes that only that one knows: its neighbour may
+    /// answer later than its routes are back.
+    fn recalled(
+        &self,
+        place: usize,
+        now: Slots,
+        members: &[(NextHopId, u32)],
+        away: &[NextHopId],
+    ) -> Slots {
+        if members.iter().all(|(id, _)| now.knows(*id)) {
+            return now;
+        }
+        match self.remembered(place) {
+            Some(before) => now.or_as_calm(before, members, away),
+            None => now,
         }
     }
 

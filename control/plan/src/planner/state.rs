@@ -114,6 +114,13 @@ pub(super) struct Remembered {
     pub(super) slots: Slots,
 }
 
+impl Remembered {
+    /// Whether it knows every member.
+    fn is_complete(&self) -> bool {
+        self.ids.len() == self.members.len() && self.ids.iter().all(|(id, _)| self.slots.knows(*id))
+    }
+}
+
 /// Tables remembered, of 5 KiB each.
 pub(super) const MAX_REMEMBERED: usize = 64;
 
@@ -182,13 +189,17 @@ impl Groups {
         }
     }
 
-    /// Keeps a table for when its set comes back; one of a single member tells nothing.
+    /// Keeps a table for when its set comes back; one of a single member tells nothing, and one that a member never came to
+    /// tells less than an earlier one.
     pub(super) fn remember(&mut self, table: Remembered) {
         if table.members.len() < 2 {
             return;
         }
-        self.remembered
-            .retain(|other| other.members != table.members);
+        let same = |other: &Remembered| other.members == table.members;
+        if !table.is_complete() && self.remembered.iter().any(same) {
+            return;
+        }
+        self.remembered.retain(|other| !same(other));
         if self.remembered.len() >= MAX_REMEMBERED {
             self.remembered.pop_front();
         }

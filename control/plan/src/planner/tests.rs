@@ -151,6 +151,18 @@ impl Rig {
     }
 }
 
+impl Rig {
+    /// Slot by slot, the interface that its flows leave by.
+    fn leaders(&self, text: &str) -> Vec<u32> {
+        let id = self.group_of(text).unwrap();
+        let first = |slot: &causeway_maps::Slot| NextHopId(u32::from(slot.order[0]));
+        let slots = self.maps.groups[&id].slots.iter();
+        slots
+            .map(|slot| self.maps.next_hops[&first(slot)].ifindex)
+            .collect()
+    }
+}
+
 /// Each entry by itself, so that every moment in between is seen.
 fn single(ops: &[Op]) -> Vec<Op> {
     ops.iter()
@@ -483,6 +495,57 @@ enum Step {
     Answer,
     /// The agent dies and starts again from the maps.
     Restart,
+}
+
+/// A link is cut and BGP follows; it is mended, and the neighbour answers only when BGP has its routes back, lost them once
+/// more with the session of before, and has them again.
+#[test]
+fn a_member_that_answers_after_its_routes_are_back_finds_its_flows() {
+    const ALL: &[u8] = &[1, 2, 3, 4, 5, 6, 7, 8];
+    const OTHERS: &[u8] = &[1, 2, 4, 5, 6, 7, 8];
+    let text = "10.1.0.0/16";
+    let mut rig = Rig::new(Capacities::default());
+    let mut generation = 0;
+    let mut leads = |rig: &mut Rig, hops: &[u8]| {
+        let (before, now) = (generation, generation + 1);
+        generation = now;
+        rig.fib(u64::from(now), &[(now, hops)], &[(text, now)]);
+        let gone = (NextHopSetId(before), None);
+        let delta = FibDelta {
+            sets: vec![gone],
+            routes: Vec::new(),
+        };
+        rig.planner.apply_fib(u64::from(now), delta);
+        while rig.planner.poll_interest().is_some() {}
+    };
+    // They come one after the other, so that the table has a history.
+    for n in 1..=8 {
+        leads(&mut rig, &ALL[..n]);
+        rig.resolve(&ALL[..n]);
+        rig.settle();
+    }
+    let before = rig.leaders(text);
+    let no_link = Resolution::Unusable(Unusable::NoCarrier);
+    rig.planner.apply_net(told(3, no_link));
+    rig.settle();
+    leads(&mut rig, OTHERS);
+    rig.settle();
+    let without = rig.leaders(text);
+    assert!(before.iter().zip(&without).all(|(a, b)| a == b || *a == 3));
+    for _ in 0..2 {
+        leads(&mut rig, ALL);
+        rig.planner.apply_net(told(3, pending(3)));
+        rig.settle();
+        leads(&mut rig, OTHERS);
+        rig.settle();
+    }
+    leads(&mut rig, ALL);
+    rig.planner.apply_net(told(3, pending(3)));
+    rig.settle();
+    assert_eq!(rig.leaders(text), without);
+    rig.resolve(&[3]);
+    rig.settle();
+    assert_eq!(rig.leaders(text), before);
 }
 
 fn any_step() -> impl Strategy<Value = Step> {

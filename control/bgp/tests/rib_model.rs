@@ -279,6 +279,11 @@ enum Event {
         host: u8,
         metric: Option<u32>,
     },
+    Program {
+        /// Index and family.
+        prefixes: Vec<(u8, bool)>,
+        programmed: bool,
+    },
     Hold(bool),
     Work(usize),
     Flush(usize),
@@ -425,6 +430,8 @@ fn event() -> impl Strategy<Value = Event> {
             prop::option::of(prop::sample::select(vec![5u32, 10])),
         )
             .prop_map(|(host, metric)| Event::NextHop { host, metric }),
+        2 => (prop::collection::vec((0u8..7, any::<bool>()), 1..4), any::<bool>())
+            .prop_map(|(prefixes, programmed)| Event::Program { prefixes, programmed }),
         1 => any::<bool>().prop_map(Event::Hold),
         3 => (0usize..6).prop_map(Event::Work),
         4 => (0usize..6).prop_map(Event::Flush),
@@ -467,6 +474,7 @@ struct Model {
     up: Vec<bool>,
     paths: BTreeMap<(Prefix, From), ModelPath>,
     metrics: BTreeMap<u8, u32>,
+    unprogrammed: BTreeSet<Prefix>,
 }
 
 #[derive(Clone, Debug)]
@@ -704,7 +712,7 @@ impl Model {
         let (facts, settings) = (PEERS[peer], &self.settings[peer]);
         let external = facts.kind == PeerKind::External;
         let from = best.facts();
-        if best.from == Some(peer) {
+        if best.from == Some(peer) || self.unprogrammed.contains(&prefix) {
             return None;
         }
         if facts.kind == PLAIN && from.map(|from| from.kind) == Some(PLAIN) {
@@ -899,6 +907,7 @@ impl Pair {
                 up: vec![false; PEERS.len()],
                 paths: BTreeMap::new(),
                 metrics: [1, 2, 3, 4, 5, 6, 7, 50].map(|host| (host, 10)).into(),
+                unprogrammed: BTreeSet::new(),
             },
             receivers: PEERS.map(|_| None).into(),
             tracked: BTreeSet::new(),
@@ -1067,6 +1076,20 @@ impl Pair {
                 for addr in [IpAddr::V4(addr4(*host)), IpAddr::V6(addr6(*host))] {
                     self.rib
                         .next_hop_changed(NextHopKey { addr, link: None }, *metric);
+                }
+            }
+            Event::Program {
+                prefixes,
+                programmed,
+            } => {
+                let prefixes = prefixes.iter().map(|&(index, v6)| any_prefix(index, v6));
+                let prefixes: Vec<Prefix> = prefixes.collect();
+                if *programmed {
+                    self.rib.program_recovered(&prefixes);
+                    self.model.unprogrammed.retain(|it| !prefixes.contains(it));
+                } else {
+                    self.rib.program_failed(&prefixes);
+                    self.model.unprogrammed.extend(prefixes);
                 }
             }
             Event::Hold(hold) => self.rib.hold_output(*hold),

@@ -3,11 +3,12 @@
 mod apply;
 mod derive;
 mod emit;
+mod refused;
 mod restore;
 mod state;
 mod view;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use causeway_bgp::types::{Prefix4, Prefix6};
 use causeway_maps::{Config, VlanKey, catalogue};
@@ -17,13 +18,16 @@ use crate::flat::Flat4;
 use crate::pods::Pods;
 use crate::routes::Table;
 use crate::write::Key;
+use refused::Refused;
+pub use refused::{Refusals, Why};
 use state::{Groups, Hops, Ports};
 
 /// Turns deltas into batches of operations.
 ///
 /// Polling order: after [`Self::apply_fib`], [`Self::apply_net`], [`Self::retry`] or [`Self::prune`], take all of
 /// [`Self::poll_interest`] to the network, then batches from [`Self::poll_batch`] one after another, each applied and
-/// handed to [`Self::ack`] (a few may be in flight, acknowledged in order); then [`Self::poll_programmed`].
+/// handed to [`Self::ack`] (a few may be in flight, acknowledged in order); then [`Self::poll_refusals`] and
+/// [`Self::poll_programmed`].
 ///
 /// A group is written when the network has said of each of its next hops what it resolves to; until then the routes that
 /// want it stay as they are.
@@ -43,8 +47,8 @@ pub struct Planner {
     /// Entries of `vlans` to be removed although nobody is known to have written them.
     stray_vlans: Vec<VlanKey>,
     interest: VecDeque<Interest>,
-    /// Operations that failed, until they are tried again.
-    failed: BTreeMap<Key, Box<str>>,
+    /// Operations that failed.
+    refused: Refused,
     /// Entries to be written even if they are believed to be right.
     force: BTreeSet<Key>,
     last_batch: u64,
@@ -167,6 +171,8 @@ pub struct Summary {
     pub left_out: u32,
     /// Operations that failed and wait to be tried again.
     pub failed: u32,
+    /// Prefixes that are wanted and could not be put into the maps, for want of room or because the kernel refused.
+    pub refused: u32,
     /// The last batch.
     pub last_batch: u64,
     /// Whether everything wanted is in batches that were acknowledged.
@@ -191,7 +197,7 @@ impl Planner {
             flat4: Flat4::new(),
             stray_vlans: Vec::new(),
             interest: VecDeque::new(),
-            failed: BTreeMap::new(),
+            refused: Refused::default(),
             force: BTreeSet::new(),
             last_batch: 0,
             awaited: VecDeque::new(),
@@ -213,5 +219,7 @@ impl Planner {
 
 #[cfg(test)]
 mod derive_tests;
+#[cfg(test)]
+mod refused_tests;
 #[cfg(test)]
 mod tests;

@@ -4,11 +4,13 @@ use std::collections::VecDeque;
 
 use causeway_bgp::fib::{FibNextHop, NextHopSetId};
 use causeway_bgp::types::{AddressFamily, Prefix, Prefix4, Prefix6};
+use causeway_maps::catalogue::{ROUTES4, ROUTES6};
 use causeway_maps::{GroupId, RouteKey4, RouteKey6};
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet};
 
 use crate::blocks::Cover;
+use crate::planner::Why;
 use crate::write::{Key, Write};
 
 /// A route as people want to see it.
@@ -22,10 +24,14 @@ pub struct RouteView {
     pub group: Option<GroupId>,
     /// Members of the set it stands for; none for what the stack answers.
     pub members: Vec<FibNextHop>,
+    /// Why it is not in the maps as it should, if that is for want of room or because the kernel refused.
+    pub refused: Option<Why>,
 }
 
 /// A family whose prefixes are keys of a map.
 pub(crate) trait TableFamily: AddressFamily {
+    /// The name of this family's map.
+    const MAP: &'static str;
     /// The write to the map of this family.
     fn write(self, group: Option<GroupId>) -> Write;
     /// The key in the map of this family.
@@ -37,6 +43,8 @@ pub(crate) trait TableFamily: AddressFamily {
 }
 
 impl TableFamily for Prefix4 {
+    const MAP: &'static str = ROUTES4.name;
+
     fn write(self, group: Option<GroupId>) -> Write {
         Write::Route4 {
             key: key4(self),
@@ -50,6 +58,8 @@ impl TableFamily for Prefix4 {
 }
 
 impl TableFamily for Prefix6 {
+    const MAP: &'static str = ROUTES6.name;
+
     fn write(self, group: Option<GroupId>) -> Write {
         Write::Route6 {
             key: key6(self),
@@ -113,6 +123,10 @@ pub(crate) struct Table<P> {
     pub(crate) used: u32,
     pub(crate) capacity: u32,
     pub(crate) left_out: HashSet<P, RandomState>,
+    /// Refused, as BGP was told.
+    pub(crate) told: HashSet<P, RandomState>,
+    /// Those that may be refused now, or not any more.
+    pub(crate) suspects: Vec<P>,
 }
 
 impl<P: TableFamily> Table<P> {
@@ -128,6 +142,8 @@ impl<P: TableFamily> Table<P> {
             used: 0,
             capacity,
             left_out: HashSet::default(),
+            told: HashSet::default(),
+            suspects: Vec::new(),
         }
     }
 
@@ -231,6 +247,26 @@ impl<P: TableFamily> Table<P> {
             && !entry.queued
         {
             self.entries.remove(&prefix);
+        }
+    }
+
+    /// Another limit. What was left out is looked at again as far as there is room.
+    pub(crate) fn set_capacity(&mut self, capacity: u32) {
+        if core::mem::replace(&mut self.capacity, capacity) == capacity {
+            return;
+        }
+        let room = capacity.saturating_sub(self.used) as usize;
+        let admitted: Vec<P> = self.left_out.iter().take(room).copied().collect();
+        for prefix in admitted {
+            self.left_out.remove(&prefix);
+            self.touch(prefix);
+        }
+    }
+
+    /// It may have got in, or be wanted no more.
+    pub(crate) fn suspect_if_told(&mut self, prefix: P) {
+        if !self.told.is_empty() && self.told.contains(&prefix) {
+            self.suspects.push(prefix);
         }
     }
 

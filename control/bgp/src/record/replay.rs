@@ -116,6 +116,8 @@ impl<L: FnMut(&str) -> Result<SpeakerConfig, String>> Replay<L> {
             }
             Step::NextHop(key, metric) => Input::NextHop { key, metric },
             Step::Programmed(generation) => Input::Programmed { generation },
+            Step::ProgramFailed(prefixes) => Input::ProgramFailed { prefixes },
+            Step::ProgramRecovered(prefixes) => Input::ProgramRecovered { prefixes },
             Step::Originate(originated) => Input::Originate(originated),
             Step::Command(command) => Input::Command(command),
         };

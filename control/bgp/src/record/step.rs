@@ -12,7 +12,7 @@ use crate::origin::Originated;
 use crate::rib::NextHopKey;
 use crate::speaker::{Command, Input, Link, Path};
 use crate::time::Time;
-use crate::types::{ConnId, Family, PeerId};
+use crate::types::{ConnId, Family, PeerId, Prefix};
 
 /// One step, with its time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +58,10 @@ pub enum Step {
     NextHop(NextHopKey, Option<u32>),
     /// [`Input::Programmed`].
     Programmed(u64),
+    /// [`Input::ProgramFailed`].
+    ProgramFailed(Vec<Prefix>),
+    /// [`Input::ProgramRecovered`].
+    ProgramRecovered(Vec<Prefix>),
     /// [`Input::Originate`].
     Originate(Vec<Originated>),
     /// [`Input::Command`].
@@ -89,6 +93,8 @@ impl Step {
             Input::Closed { conn, reason } => Self::Closed(*conn, reason.clone()),
             Input::NextHop { key, metric } => Self::NextHop(*key, *metric),
             Input::Programmed { generation } => Self::Programmed(*generation),
+            Input::ProgramFailed { prefixes } => Self::ProgramFailed(prefixes.clone()),
+            Input::ProgramRecovered { prefixes } => Self::ProgramRecovered(prefixes.clone()),
             Input::Originate(originated) => Self::Originate(originated.clone()),
             Input::Command(command) => Self::Command(command.clone()),
             Input::Received { .. } | Input::Reconfigure(_) => return None,
@@ -134,6 +140,8 @@ impl fmt::Display for Line {
                 )
             }
             Step::Programmed(generation) => write!(f, "programmed {generation}"),
+            Step::ProgramFailed(prefixes) => write_prefixes(f, "program-failed", prefixes),
+            Step::ProgramRecovered(prefixes) => write_prefixes(f, "program-recovered", prefixes),
             Step::Originate(all) => {
                 f.write_str("originate")?;
                 all.iter()
@@ -187,6 +195,13 @@ fn write_path(f: &mut fmt::Formatter<'_>, verb: &str, conn: ConnId, path: &Path)
     link.subnets
         .iter()
         .try_for_each(|subnet| write!(f, " {subnet}"))
+}
+
+fn write_prefixes(f: &mut fmt::Formatter<'_>, verb: &str, prefixes: &[Prefix]) -> fmt::Result {
+    f.write_str(verb)?;
+    prefixes
+        .iter()
+        .try_for_each(|prefix| write!(f, " {prefix}"))
 }
 
 /// The text is the rest of the line; what would end the line becomes a space.
@@ -311,6 +326,8 @@ fn parse(text: &str, belongs: &[&str]) -> Option<Line> {
             Step::NextHop(key, parse_option(&mut words)?)
         }
         "programmed" => Step::Programmed(words.next()?.parse().ok()?),
+        "program-failed" => Step::ProgramFailed(parse_prefixes(&mut words)?),
+        "program-recovered" => Step::ProgramRecovered(parse_prefixes(&mut words)?),
         "originate" => Step::Originate(
             belongs
                 .iter()
@@ -399,6 +416,10 @@ fn parse_path(words: &mut SplitWhitespace<'_>) -> Option<Path> {
         remote,
         link,
     })
+}
+
+fn parse_prefixes(words: &mut SplitWhitespace<'_>) -> Option<Vec<Prefix>> {
+    words.map(|word| word.parse().ok()).collect()
 }
 
 /// `-` or a value.
@@ -497,6 +518,11 @@ mod tests {
             Step::NextHop(key(Some(3)), Some(10)),
             Step::NextHop(key(None), None),
             Step::Programmed(9),
+            Step::ProgramFailed(vec![
+                "10.0.0.0/8".parse().unwrap(),
+                "2001:db8::/32".parse().unwrap(),
+            ]),
+            Step::ProgramRecovered(vec!["10.0.0.0/8".parse().unwrap()]),
             Step::Originate(vec![plain, full]),
             Step::Originate(Vec::new()),
             Step::Command(Command::Reset {
@@ -550,6 +576,7 @@ mod tests {
             "1 poll 3 idle 00 now",
             "1 received 1 1 ok abc",
             "1 transmitted 1",
+            "1 program-failed 10.0.0.0",
             "1 command dance 3",
             "1 timeout\n  more",
             "1 originate\n  10.0.0.0/8 colour red",

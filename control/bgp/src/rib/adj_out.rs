@@ -94,7 +94,8 @@ impl<A: AddressFamily> FamilyRib<A> {
         let mut changes = Vec::new();
         let mut export = Export::new(&self.groups[id]);
         for &slot in slots {
-            let new = match self.best(slot).map(|path| (path.attr, path.source)) {
+            let best = self.best(slot).filter(|_| !self.is_unprogrammed(slot));
+            let new = match best.map(|path| (path.attr, path.source)) {
                 Some(best) => {
                     export.advertisement(self.table.prefix(slot), best, &self.sources, common)
                 }

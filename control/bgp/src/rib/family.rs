@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
+use hashbrown::HashSet;
 use slab::Slab;
 use smallvec::SmallVec;
 
@@ -47,6 +49,8 @@ pub(super) struct FamilyRib<A> {
     pub(super) walks: VecDeque<Walk>,
     /// What is originated, to find what is not any more.
     originated: BTreeSet<A>,
+    /// What the forwarding tables could not take: it is not advertised, because its traffic would be lost here.
+    unprogrammed: HashSet<A, FixedState>,
 }
 
 /// An established session.
@@ -72,6 +76,7 @@ impl<A: AddressFamily> FamilyRib<A> {
             graveyard: VecDeque::new(),
             walks: VecDeque::new(),
             originated: BTreeSet::new(),
+            unprogrammed: HashSet::with_hasher(FixedState::with_seed(seed)),
         }
     }
 
@@ -295,6 +300,31 @@ impl<A: AddressFamily> FamilyRib<A> {
                 self.remove_path(slot, position, common);
             }
         }
+    }
+
+    /// Notes whether the forwarding tables took a prefix; what changes is advertised or withdrawn by the next flush.
+    pub(super) fn set_programmed(&mut self, prefix: A, programmed: bool) {
+        let changed = if programmed {
+            self.unprogrammed.remove(&prefix)
+        } else {
+            self.unprogrammed.insert(prefix)
+        };
+        if changed && let Some(slot) = self.table.find(prefix) {
+            self.mark_dirty(slot);
+        }
+        if self.unprogrammed.is_empty() {
+            // A table that did not fit leaves megabytes.
+            self.unprogrammed.shrink_to_fit();
+        }
+    }
+
+    /// Whether traffic to a destination would be lost here.
+    pub(super) fn is_unprogrammed(&self, slot: u32) -> bool {
+        !self.unprogrammed.is_empty() && self.unprogrammed.contains(&self.table.prefix(slot))
+    }
+
+    pub(super) fn unprogrammed(&self) -> usize {
+        self.unprogrammed.len()
     }
 
     pub(super) fn position(&self, slot: u32, peer: PeerId) -> Option<usize> {

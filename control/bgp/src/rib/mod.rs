@@ -54,7 +54,7 @@ pub use view::{
 
 use crate::fib::FibDelta;
 use crate::origin::{self, Originated};
-use crate::types::{Family, PeerId, Prefix4, Prefix6};
+use crate::types::{Family, PeerId, Prefix, Prefix4, Prefix6};
 use crate::wire::Update;
 
 /// A next hop whose reachability the RIB wants to know.
@@ -246,6 +246,26 @@ impl Rib {
         if self.common.next_hops.set_metric(key, metric) {
             self.v4.next_hops_changed();
             self.v6.next_hops_changed();
+        }
+    }
+
+    /// The forwarding tables could not take these prefixes. Until [`Self::program_recovered`] they are neither originated nor
+    /// passed on, whatever paths they have: nobody is to send traffic that would be lost here. The decision is not touched.
+    pub fn program_failed(&mut self, prefixes: &[Prefix]) {
+        self.set_programmed(prefixes, false);
+    }
+
+    /// They have taken them after all, or nobody wants it of them any more.
+    pub fn program_recovered(&mut self, prefixes: &[Prefix]) {
+        self.set_programmed(prefixes, true);
+    }
+
+    fn set_programmed(&mut self, prefixes: &[Prefix], programmed: bool) {
+        for prefix in prefixes {
+            match *prefix {
+                Prefix::V4(prefix) => self.v4.set_programmed(prefix, programmed),
+                Prefix::V6(prefix) => self.v6.set_programmed(prefix, programmed),
+            }
         }
     }
 

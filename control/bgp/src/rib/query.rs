@@ -289,6 +289,9 @@ impl<A: AddressFamily> FamilyRib<A> {
         if self.sources.peer(best.source) == Some(peer) {
             return ExportStatus::SplitHorizon;
         }
+        if self.is_unprogrammed(slot) {
+            return ExportStatus::NotProgrammed;
+        }
         let target = Target {
             config: &common.config,
             session: &group.session,
@@ -426,6 +429,7 @@ impl<A: AddressFamily> FamilyRib<A> {
             prefixes: self.table.len(),
             paths: self.table.paths_len(),
             routes: self.routes,
+            unprogrammed: self.unprogrammed(),
         }
     }
 }

@@ -207,6 +207,8 @@ pub enum ExportStatus {
     NoBestPath,
     /// The best path came from this peer.
     SplitHorizon,
+    /// The forwarding tables could not take it: its traffic would be lost here.
+    NotProgrammed,
     /// From iBGP to iBGP, neither side a client (RFC 4456 6).
     NotReflected,
     /// NO_ADVERTISE, NO_EXPORT or NO_EXPORT_SUBCONFED (RFC 1997).
@@ -247,6 +249,8 @@ pub struct FamilySummary {
     pub paths: usize,
     /// Prefixes with a best path.
     pub routes: usize,
+    /// Prefixes that the forwarding tables could not take, and that are not advertised because of that.
+    pub unprogrammed: usize,
 }
 
 /// Counts of one peer and family.

@@ -73,6 +73,17 @@ pub enum Input {
         /// Its generation.
         generation: u64,
     },
+    /// The forwarding tables could not take these prefixes: they are not advertised until they can
+    /// ([`Self::ProgramRecovered`]). Said before the [`Self::Programmed`] of the change that asked for them.
+    ProgramFailed {
+        /// In any order; those known already are fine.
+        prefixes: Vec<Prefix>,
+    },
+    /// They have taken these after all, or nobody wants them any more.
+    ProgramRecovered {
+        /// In any order; others are fine.
+        prefixes: Vec<Prefix>,
+    },
     /// Replace what we originate, without the rest of the configuration.
     Originate(Vec<Originated>),
     /// Replace the configuration. Touches only what it must: see [`crate::session::change`].

@@ -167,6 +167,14 @@ impl Speaker {
                 self.transmission.rib_touched();
             }
             Input::Programmed { generation } => self.transmission.programmed(generation),
+            Input::ProgramFailed { prefixes } => {
+                self.rib.program_failed(&prefixes);
+                self.transmission.rib_touched();
+            }
+            Input::ProgramRecovered { prefixes } => {
+                self.rib.program_recovered(&prefixes);
+                self.transmission.rib_touched();
+            }
             Input::Originate(originated) => {
                 self.config.originated.clone_from(&originated);
                 self.rib.set_originated(originated);

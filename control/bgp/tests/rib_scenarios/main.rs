@@ -3,6 +3,7 @@
 mod confederation;
 mod link_bandwidth;
 mod next_hop;
+mod unprogrammed;
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::collections::BTreeSet;

@@ -39,6 +39,15 @@ impl Planner {
         own(&mut self.routes6, owned6);
     }
 
+    /// Sets how many prefixes of each family there may be, at most as many as the map takes. What is in the map beyond that
+    /// stays while it is wanted; what was left out comes in as far as there is room.
+    pub fn set_route_limits(&mut self, routes4: u32, routes6: u32) {
+        self.routes4
+            .set_capacity(routes4.min(self.capacities.routes4));
+        self.routes6
+            .set_capacity(routes6.min(self.capacities.routes6));
+    }
+
     /// Takes in BGP's changes. `generation` must rise; [`Self::poll_programmed`] gives it back.
     pub fn apply_fib(&mut self, generation: u64, mut delta: FibDelta) {
         // Neighbours share most of their way through the kernel's trie: in order, a full table is written in a fraction of
@@ -98,8 +107,9 @@ impl Planner {
             if let Key::Flat4Row(octets) = failure.key {
                 self.flat4.refused(octets);
             }
-            self.failed.insert(failure.key, failure.error);
+            self.note_refusal(failure.key, failure.error);
         }
+        self.note_acknowledged(generation);
         while let Some((batch, completes)) = self.in_flight.front().copied()
             && batch <= generation
         {
@@ -110,7 +120,7 @@ impl Planner {
 
     /// Tries again what failed. Call it with a backoff.
     pub fn retry(&mut self) {
-        for key in core::mem::take(&mut self.failed).into_keys() {
+        for key in self.refused.retry() {
             self.rewrite(key);
         }
     }
@@ -269,6 +279,7 @@ impl Planner {
         self.groups.dirty.remove(&place);
         self.groups.left_out.remove(&place);
         self.groups.unanswered.remove(&place);
+        self.forget_starved(place);
         for prefix in group.waiting4 {
             self.routes4.touch(prefix);
         }
@@ -412,6 +423,7 @@ impl Planner {
 /// The table of a family.
 pub(super) trait Tables<P> {
     fn table(&mut self) -> &mut Table<P>;
+    fn table_ref(&self) -> &Table<P>;
     /// The index of this family.
     fn pods(&mut self) -> &mut Pods<P>;
 }
@@ -419,6 +431,10 @@ pub(super) trait Tables<P> {
 impl Tables<Prefix4> for Planner {
     fn table(&mut self) -> &mut Table<Prefix4> {
         &mut self.routes4
+    }
+
+    fn table_ref(&self) -> &Table<Prefix4> {
+        &self.routes4
     }
 
     fn pods(&mut self) -> &mut Pods<Prefix4> {
@@ -429,6 +445,10 @@ impl Tables<Prefix4> for Planner {
 impl Tables<Prefix6> for Planner {
     fn table(&mut self) -> &mut Table<Prefix6> {
         &mut self.routes6
+    }
+
+    fn table_ref(&self) -> &Table<Prefix6> {
+        &self.routes6
     }
 
     fn pods(&mut self) -> &mut Pods<Prefix6> {

@@ -154,12 +154,14 @@ impl Planner {
                 .iter()
                 .map(|member| (key_of(member), member.weight))
                 .collect();
+            let any = !present.is_empty();
             let mut members = Vec::with_capacity(present.len());
             for (key, weight) in present {
                 if let Some(id) = self.place_next_hop(key, out) {
                     members.push((id, weight));
                 }
             }
+            self.note_starved(place, any && members.is_empty());
             self.write_group(place, &members, &away, out);
         }
     }
@@ -395,6 +397,7 @@ impl Planner {
     {
         let entry = self.table().entries.get(&prefix).copied();
         let entry = entry.unwrap_or_default();
+        self.table().suspect_if_told(prefix);
         let place = match self.table().local.get(&prefix).copied() {
             Some(LocalTarget::Punt) => None,
             Some(LocalTarget::Group(place)) => Some(place),
@@ -417,13 +420,19 @@ impl Planner {
             return self.write_route(prefix, None, out);
         };
         match group.id {
-            Some(id) => self.write_route(prefix, Some(id), out),
+            Some(id) => {
+                if self.refused.may_spoil_groups() {
+                    self.table().suspects.push(prefix);
+                }
+                self.write_route(prefix, Some(id), out);
+            }
             // What the map holds stays until the network has answered.
             None if unanswered => {
                 group.waiting().insert(prefix);
             }
             None => {
                 group.waiting().insert(prefix);
+                self.table().suspects.push(prefix);
                 self.write_route(prefix, None, out);
             }
         }
@@ -442,6 +451,7 @@ impl Planner {
         }
         if group.is_some() && written == 0 && table.used >= table.capacity {
             table.left_out.insert(prefix);
+            table.suspects.push(prefix);
             return;
         }
         let before = table.write(prefix, group);
@@ -575,9 +585,10 @@ impl Planner {
     }
 
     pub(super) fn push(&mut self, out: &mut Out, op: Write) {
-        if !self.failed.is_empty() || !self.force.is_empty() {
+        if !self.refused.is_empty() || !self.force.is_empty() {
             let key = op.key();
-            self.failed.remove(&key);
+            // The batch that is being made.
+            self.refused.pushed(&key, self.last_batch + 1);
             self.force.remove(&key);
         }
         out.ops.push(op);

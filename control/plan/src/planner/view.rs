@@ -1,13 +1,15 @@
 //! Answers for people.
 
-use causeway_bgp::types::{AddressFamily, Prefix};
-use causeway_maps::{GroupId, NextHop, NextHopId};
+use core::net::IpAddr;
+
+use causeway_bgp::types::{AddressFamily, Prefix, Prefix4, Prefix6};
+use causeway_maps::{Config, Group, GroupId, NextHop, NextHopId};
 use causeway_net::Resolution;
 
 use super::state::Origin;
 use super::{Failure, LeftOut, Planner, Summary, What};
 use crate::group::entry;
-use crate::routes::{LocalTarget, RouteView, Table, TableFamily};
+use crate::routes::{Entry, LocalTarget, RouteView, Table, TableFamily};
 
 impl Planner {
     /// Sizes.
@@ -27,7 +29,8 @@ impl Planner {
                     + self.hops.left_out.len()
                     + self.ports.left_out.len(),
             ),
-            failed: count(self.failed.len()),
+            failed: count(self.refused.len()),
+            refused: count(self.routes4.told.len() + self.routes6.told.len()),
             last_batch: self.last_batch,
             settled: self.awaited.is_empty() && self.in_flight.is_empty(),
         }
@@ -66,14 +69,14 @@ impl Planner {
             left_out(
                 What::Prefix(prefix.erase()),
                 "routes4",
-                self.capacities.routes4,
+                self.routes4.capacity,
             )
         });
         let routes6 = self.routes6.left_out.iter().map(|prefix| {
             left_out(
                 What::Prefix(prefix.erase()),
                 "routes6",
-                self.capacities.routes6,
+                self.routes6.capacity,
             )
         });
         ports
@@ -87,9 +90,9 @@ impl Planner {
 
     /// Operations that failed and wait for [`Self::retry`].
     pub fn failed(&self) -> impl Iterator<Item = Failure> + '_ {
-        self.failed.iter().map(|(key, error)| Failure {
+        self.refused.waiting().map(|(key, error)| Failure {
             key: *key,
-            error: error.clone(),
+            error: error.into(),
         })
     }
 
@@ -105,6 +108,33 @@ impl Planner {
             Prefix::V4(prefix) => self.view(&self.routes4, prefix),
             Prefix::V6(prefix) => self.view(&self.routes6, prefix),
         }
+    }
+
+    /// The longest prefix that anybody wants, or the map holds, and that covers an address.
+    #[must_use]
+    pub fn longest_match(&self, addr: IpAddr) -> Option<RouteView> {
+        match addr {
+            IpAddr::V4(addr) => self.longest(&self.routes4, Prefix4::new(addr, Prefix4::BITS)?),
+            IpAddr::V6(addr) => self.longest(&self.routes6, Prefix6::new(addr, Prefix6::BITS)?),
+        }
+    }
+
+    /// What the one entry of `config` should be.
+    #[must_use]
+    pub fn config_entry(&self) -> Option<Config> {
+        self.written_config
+    }
+
+    /// What an entry of `groups` should be; `None` for one that should be zero.
+    #[must_use]
+    pub fn group_entry(&self, id: GroupId) -> Option<&Group> {
+        Some(&*self.groups.slots.get(&id)?.value)
+    }
+
+    /// What an entry of `next_hops` should be; `None` for one that should be zero.
+    #[must_use]
+    pub fn next_hop_entry(&self, id: NextHopId) -> Option<NextHop> {
+        Some(self.hops.slots.get(&id)?.value)
     }
 
     /// Prefixes that the network wants, in no order: own addresses, connected subnets, neighbours.
@@ -147,6 +177,12 @@ impl Planner {
         matches!(resolution, Resolution::Resolved(_)) && entry(key, &resolution) == Some(slot.value)
     }
 
+    fn longest<P: TableFamily>(&self, table: &Table<P>, host: P) -> Option<RouteView> {
+        let lengths = (0..=P::BITS).rev();
+        let mut views = lengths.filter_map(|len| self.view(table, host.shortened(len)));
+        views.find(|view| view.group.is_some() || view.origin != "restored")
+    }
+
     fn views<'a, P: TableFamily>(
         &'a self,
         table: &'a Table<P>,
@@ -156,8 +192,13 @@ impl Planner {
     }
 
     fn view<P: TableFamily>(&self, table: &Table<P>, prefix: P) -> Option<RouteView> {
-        let entry = table.entries.get(&prefix)?;
         let local = table.local.get(&prefix);
+        let entry = match table.entries.get(&prefix) {
+            Some(entry) => *entry,
+            // One that is only local, and not in the map, has no entry.
+            None if local.is_some() || table.owned.contains(&prefix) => Entry::default(),
+            None => return None,
+        };
         let place = match local {
             Some(LocalTarget::Group(place)) => Some(*place),
             Some(LocalTarget::Punt) => None,
@@ -178,6 +219,7 @@ impl Planner {
             origin,
             group: (entry.written != 0).then_some(GroupId(entry.written)),
             members: wanted.map_or_else(Vec::new, |group| group.members.to_vec()),
+            refused: self.why_not(table, prefix),
         })
     }
 }

@@ -13,7 +13,7 @@ use causeway_datapath::{
 };
 use causeway_maps::catalogue::{LAYOUT, MAX_IFINDEX, NEXT_HOPS};
 use causeway_maps::{
-    Flat4Block, Flat4Root, Group, GroupId, NextHop, NextHopId, Reason, RouteKey4, RouteKey6,
+    Flat4Block, Flat4Root, Group, GroupId, Hook, NextHop, NextHopId, Reason, RouteKey4, RouteKey6,
 };
 use causeway_plan::{Dump, Op};
 use nix::mount::{MsFlags, mount};
@@ -509,15 +509,15 @@ fn what_cannot_be_loaded_says_what_to_do() {
 }
 
 #[test]
-fn counters_begin_at_zero_and_name_every_reason() {
+fn counters_begin_at_zero_and_name_every_hook_and_reason() {
     on_a_host(|bpffs| {
         let datapath = Datapath::load(&options(bpffs))?;
         let counters = datapath.counters()?;
-        ensure!(counters.len() == Reason::ALL.len());
+        ensure!(counters.len() == Hook::ALL.len() * Reason::ALL.len());
         ensure!(
             counters
                 .iter()
-                .all(|(_, counter)| counter.packets == 0 && counter.bytes == 0)
+                .all(|(_, _, counter)| counter.packets == 0 && counter.bytes == 0)
         );
         Ok(())
     });

@@ -7,8 +7,11 @@ use anyhow::{Context, Result, ensure};
 use causeway_bgp::fib::{FibDelta, FibNextHop, NextHopSetId};
 use causeway_bgp::types::{Prefix, Prefix4, Prefix6};
 use causeway_datapath::Datapath;
+use causeway_maps::GroupId;
+use causeway_maps::catalogue::MAX_GROUPS;
 use causeway_net::{
-    Adjacency, Delivery, LinkKind, MacAddr, NetDelta, Port, PortRole, Resolution, Unusable,
+    Adjacency, Delivery, LinkKind, Local, MacAddr, NetDelta, Port, PortRole, Resolution, Subnet,
+    Unusable,
 };
 use causeway_plan::{Capacities, Difference, Interest, Key, Op, Planner};
 
@@ -89,6 +92,60 @@ fn what_somebody_else_changed_is_found_and_repaired() {
         planner.rewrite(Key::Group(changed));
         settle(&mut planner, &mut datapath)?;
         ensure!(datapath.dump()? == intact);
+        Ok(())
+    });
+}
+
+#[test]
+fn what_the_kernel_refuses_is_named_by_the_prefixes_that_need_it() {
+    on_a_host(|bpffs| {
+        const TOO_MANY: u32 = 5;
+        let mut datapath = Datapath::load(&options(bpffs))?;
+        // Believes that there is room for more groups than the map has.
+        let mut planner = Planner::new(Capacities {
+            groups: MAX_GROUPS + 100,
+            ..Capacities::default()
+        });
+        let hosts = MAX_GROUPS - GroupId::FIRST.0 + TOO_MANY;
+        let neighbour = |n: u32, there: bool| {
+            let subnet = Subnet::host(IpAddr::V4((0x0a00_0000 + n).into()));
+            let adjacency = Adjacency {
+                ifindex: 1,
+                src_mac: MacAddr([2; 6]),
+                dst_mac: MacAddr([4; 6]),
+                mtu: 1500,
+                tx_ifindex: 1,
+                vlan: 0,
+                delivery: Delivery::Wire,
+            };
+            (subnet, there.then_some(Local::Host(adjacency)))
+        };
+        planner.apply_net(NetDelta {
+            local: (0..hosts).map(|n| neighbour(n, true)).collect(),
+            ..NetDelta::default()
+        });
+        settle(&mut planner, &mut datapath)?;
+        let told = planner.poll_refusals(100).context("nothing is refused")?;
+        ensure!(
+            told.failed.len() == TOO_MANY as usize && told.recovered.is_empty(),
+            "{told:?}"
+        );
+        for (prefix, why) in planner.refused(100) {
+            ensure!(told.failed.contains(&prefix), "{prefix}");
+            let why = why.to_string();
+            ensure!(why.starts_with("the kernel refused group"), "{why}");
+        }
+        planner.retry();
+        settle(&mut planner, &mut datapath)?;
+        ensure!(planner.poll_refusals(100).is_none(), "it refuses still");
+
+        planner.apply_net(NetDelta {
+            local: (0..hosts).map(|n| neighbour(n, false)).collect(),
+            ..NetDelta::default()
+        });
+        settle(&mut planner, &mut datapath)?;
+        let gone = planner.poll_refusals(100).context("nothing has changed")?;
+        ensure!(gone.recovered.len() == TOO_MANY as usize, "{gone:?}");
         Ok(())
     });
 }

@@ -30,6 +30,9 @@ pub struct NodeConfigSpec {
     /// Seed of the ECMP flow hash; derived from the node's name if absent, so that tiers don't choose alike.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash_seed: Option<u32>,
+    /// Most routes in the maps; what the maps take unless set.
+    #[serde(default)]
+    pub max_routes: MaxRoutes,
     /// Whether BGP's routes, and blackholes for what the node originates, are put into the kernel's main table too.
     /// Default: true.
     #[serde(default = "yes")]
@@ -58,12 +61,26 @@ impl Default for NodeConfigSpec {
             uplinks: Uplinks::default(),
             xdp_mode: XdpMode::default(),
             hash_seed: None,
+            max_routes: MaxRoutes::default(),
             kernel_routes: yes(),
             resolve_next_hops_via_default: false,
             pod_cidrs: Vec::new(),
             pod_interface_prefix: None,
         }
     }
+}
+
+/// Most routes in the maps, those of links and neighbours included. A route in a map takes some 60 to 100 bytes of the
+/// kernel's memory, which this bounds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MaxRoutes {
+    /// IPv4. Default, and most: 2,097,152.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv4: Option<u32>,
+    /// IPv6. Default, and most: 1,048,576.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6: Option<u32>,
 }
 
 /// A range of pods' addresses.

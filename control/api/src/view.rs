@@ -120,6 +120,9 @@ pub struct FamilyStatus {
     pub paths: usize,
     /// Prefixes with a best path.
     pub routes: usize,
+    /// Prefixes that the forwarding tables could not take: not originated and not passed on.
+    #[serde(default)]
+    pub unprogrammed: usize,
 }
 
 /// Forwarding.
@@ -147,9 +150,51 @@ pub struct DataplaneStatus {
     /// Entries of maps that somebody else changed and that were put right.
     #[serde(default)]
     pub repaired: u64,
+    /// Prefixes that are wanted and could not be put into the maps. They are not announced to anybody.
+    #[serde(default)]
+    pub refused: usize,
+    /// The first of them, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused_routes: Vec<RefusedRoute>,
+    /// The kernel's own table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<KernelStatus>,
     /// What keeps the maps from being as desired; absent when nothing does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// The kernel's own table: what it holds of ours, and what went wrong there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KernelStatus {
+    /// Routes of ours, blackholes included.
+    pub routes: usize,
+    /// Next-hop groups of ours.
+    pub groups: usize,
+    /// Next-hop objects of ours.
+    pub next_hops: usize,
+    /// Routes that somebody else's with the same prefix and metric keeps out.
+    pub conflicts: usize,
+    /// Routes, sets and next hops that did not fit.
+    pub left_out: u64,
+    /// Operations that the kernel refused since the start.
+    pub refused: u64,
+    /// Routes and objects of ours found changed or gone, and made again, since the start.
+    pub repaired: u64,
+    /// The last refusal, until nothing is refused any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// A prefix that could not be put into the maps.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RefusedRoute {
+    /// Prefix.
+    pub prefix: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// A map of the programs.
@@ -210,10 +255,13 @@ pub struct Uplink {
     pub xdp: String,
 }
 
-/// Packets with one outcome.
+/// Packets with one outcome at one hook. One that a hook passes is counted there and at the next: what TC delivers, XDP has
+/// passed before.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PacketCounter {
+    /// Where: `xdp`, `tc_uplink` (TC ingress of an uplink, behind XDP) or `tc_pod` (TC ingress of a pod's interface).
+    pub hook: String,
     /// Outcome.
     pub reason: String,
     /// Packets.
@@ -561,8 +609,12 @@ pub struct Route {
     pub group: Option<u32>,
     /// Where to.
     pub next_hops: Vec<NextHop>,
-    /// `programmed`, `pending`, `unresolved` or `none` (no dataplane).
+    /// `programmed`, `refused` (the maps can't take it, and nobody is told of it), `pending`, `unresolved` or `none` (no
+    /// dataplane).
     pub state: String,
+    /// Why it is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// A next hop of a route.

@@ -9,7 +9,7 @@ use causeway_api::view::{
 use crate::args::{Action, Bgp, Direction, Paging};
 use crate::client::{Client, encode};
 use crate::output::{Printer, cut, duration, fields, or_dash, table};
-use crate::route::each_page;
+use crate::route::{self, each_page};
 
 /// Longest reason in a listing; the view of one neighbor shows it whole.
 const REASON_CHARS: usize = 60;
@@ -396,7 +396,7 @@ fn explain_text(explanation: &Explanation) -> String {
             .collect();
         text.push_str(&format!(
             "\nForwarding: {}, to {}\n",
-            route.state,
+            route::state(route),
             next_hops.join(", ")
         ));
     }

@@ -21,13 +21,21 @@ fn list(client: &Client, printer: &mut Printer, listing: &Listing) -> Result<()>
             vec![[
                 route.prefix.clone(),
                 route.origin.clone(),
-                route.state.clone(),
+                state(route),
                 or_dash(route.group),
                 next_hops.join(", "),
             ]]
         })
     })?;
     shown.end("no routes")
+}
+
+/// The state, with the reason for one that is no good.
+pub(crate) fn state(route: &Route) -> String {
+    match &route.reason {
+        Some(reason) => format!("{}: {reason}", route.state),
+        None => route.state.clone(),
+    }
 }
 
 fn next_hop(next_hop: &NextHop) -> String {

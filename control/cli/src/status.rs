@@ -1,7 +1,7 @@
 //! `causeway status`.
 
 use anyhow::Result;
-use causeway_api::view::{BgpStatus, ConfigStatus, DataplaneStatus, Status};
+use causeway_api::view::{BgpStatus, ConfigStatus, DataplaneStatus, KernelStatus, Status};
 
 use crate::client::Client;
 use crate::output::{Printer, duration, fields, table};
@@ -29,6 +29,15 @@ fn text(status: &Status) -> String {
             "Dataplane error",
             status.dataplane.error.clone().unwrap_or_default(),
         ),
+        ("Repaired", repaired(&status.dataplane)),
+        (
+            "Kernel's table",
+            status
+                .dataplane
+                .kernel
+                .as_ref()
+                .map_or_else(String::new, kernel),
+        ),
     ]);
     for error in &status.config.errors {
         text.push_str(&format!("refused: {error}\n"));
@@ -38,13 +47,21 @@ fn text(status: &Status) -> String {
             .families
             .iter()
             .map(|family| {
-                let counts = [family.prefixes, family.paths, family.routes];
-                let [prefixes, paths, routes] = counts.map(|count| count.to_string());
-                [family.family.clone(), prefixes, paths, routes]
+                let counts = [
+                    family.prefixes,
+                    family.paths,
+                    family.routes,
+                    family.unprogrammed,
+                ];
+                let [prefixes, paths, routes, held] = counts.map(|count| count.to_string());
+                [family.family.clone(), prefixes, paths, routes, held]
             })
             .collect();
         text.push('\n');
-        text.push_str(&table(["FAMILY", "PREFIXES", "PATHS", "ROUTES"], &rows));
+        text.push_str(&table(
+            ["FAMILY", "PREFIXES", "PATHS", "ROUTES", "HELD BACK"],
+            &rows,
+        ));
     }
     text.push_str(&forwarding(&status.dataplane));
     text
@@ -91,8 +108,50 @@ fn dataplane(dataplane: &DataplaneStatus) -> String {
     )
 }
 
+fn repaired(dataplane: &DataplaneStatus) -> String {
+    match dataplane.repaired {
+        0 => String::new(),
+        1 => "1 entry of the maps that somebody else had changed".to_owned(),
+        n => format!("{n} entries of the maps that somebody else had changed"),
+    }
+}
+
+/// What it holds, and what there is to worry about.
+fn kernel(kernel: &KernelStatus) -> String {
+    let mut text = format!(
+        "{} routes, {} groups, {} next hops",
+        kernel.routes, kernel.groups, kernel.next_hops
+    );
+    for (count, what) in [
+        (kernel.conflicts as u64, "kept out by routes of others"),
+        (kernel.left_out, "did not fit"),
+        (kernel.refused, "operations refused"),
+        (kernel.repaired, "repaired"),
+    ] {
+        if count > 0 {
+            text.push_str(&format!(", {count} {what}"));
+        }
+    }
+    if let Some(error) = &kernel.error {
+        text.push_str(&format!("; {error}"));
+    }
+    text
+}
+
 fn forwarding(dataplane: &DataplaneStatus) -> String {
     let mut text = String::new();
+    if dataplane.refused > 0 {
+        let rows: Vec<_> = dataplane
+            .refused_routes
+            .iter()
+            .map(|refused| [refused.prefix.clone(), refused.reason.clone()])
+            .collect();
+        let count = dataplane.refused;
+        text.push_str(&format!(
+            "\n{count} prefixes are not in the maps and not announced:\n"
+        ));
+        text.push_str(&table(["PREFIX", "REASON"], &rows));
+    }
     if !dataplane.uplinks.is_empty() {
         let rows: Vec<_> = dataplane
             .uplinks
@@ -116,6 +175,7 @@ fn forwarding(dataplane: &DataplaneStatus) -> String {
             .iter()
             .map(|counter| {
                 [
+                    counter.hook.clone(),
                     counter.reason.clone(),
                     counter.packets.to_string(),
                     counter.bytes.to_string(),
@@ -123,7 +183,7 @@ fn forwarding(dataplane: &DataplaneStatus) -> String {
             })
             .collect();
         text.push('\n');
-        text.push_str(&table(["OUTCOME", "PACKETS", "BYTES"], &rows));
+        text.push_str(&table(["HOOK", "OUTCOME", "PACKETS", "BYTES"], &rows));
     }
     text
 }

@@ -9,7 +9,7 @@ use causeway_api::bgp::{
 };
 use causeway_api::cidr::Cidr;
 use causeway_api::filter::BgpFilter;
-use causeway_api::node::{NodeConfigSpec, PodCidr, Role, XdpMode};
+use causeway_api::node::{MaxRoutes, NodeConfigSpec, PodCidr, Role, XdpMode};
 
 /// A whole configuration, checked.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -33,6 +33,8 @@ pub struct NodeSettings {
     pub xdp_mode: XdpMode,
     /// Seed of the ECMP flow hash.
     pub hash_seed: Option<u32>,
+    /// Most routes in the maps.
+    pub max_routes: MaxRoutes,
     /// Whether the kernel's main table follows.
     pub kernel_routes: bool,
     /// Whether a default route may resolve a next hop.
@@ -56,6 +58,7 @@ impl From<&NodeConfigSpec> for NodeSettings {
             uplinks: spec.uplinks.interfaces.clone(),
             xdp_mode: spec.xdp_mode,
             hash_seed: spec.hash_seed,
+            max_routes: spec.max_routes,
             kernel_routes: spec.kernel_routes,
             resolve_next_hops_via_default: spec.resolve_next_hops_via_default,
             pod_cidrs: spec.pod_cidrs.clone(),

@@ -25,7 +25,7 @@ use causeway_bgp::fib::FibDelta;
 use causeway_bgp::rib::{NextHopInterest, NextHopKey};
 use causeway_bgp::speaker::{Command, Input, Output, Speaker, SpeakerEvent, inbound_conn};
 use causeway_bgp::time::Time;
-use causeway_bgp::types::{ConnId, PeerId};
+use causeway_bgp::types::{ConnId, PeerId, Prefix};
 use causeway_bgp::wire::{Decoded, Decoder, MessageError};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
@@ -63,6 +63,10 @@ pub(crate) enum Event {
     Writable { conn: ConnId },
     /// The forwarding tables hold everything up to this generation.
     Programmed { generation: u64 },
+    /// The forwarding tables could not take these prefixes.
+    ProgramFailed { prefixes: Vec<Prefix> },
+    /// They could after all, or nobody wants them any more.
+    ProgramRecovered { prefixes: Vec<Prefix> },
     /// A next hop can be reached at this cost, or not.
     NextHop {
         key: NextHopKey,
@@ -85,7 +89,8 @@ pub(crate) trait Forwarding: Send {
     fn ready(&self) -> bool {
         true
     }
-    /// Takes a change over. Its completion comes back as [`Event::Programmed`], unless this returns true: it is done.
+    /// Takes a change over. Its completion comes back as [`Event::Programmed`], unless this returns true: it is done. What of
+    /// it can't be done comes back before that as [`Event::ProgramFailed`].
     fn apply(&mut self, generation: u64, delta: FibDelta) -> bool;
     /// Begins or ends watching a next hop; changes come back as [`Event::NextHop`].
     fn track(&mut self, interest: NextHopInterest);
@@ -185,6 +190,8 @@ pub(crate) struct SpeakerTask {
     forwarding: Box<dyn Forwarding>,
     log: EventLog,
     accepted: u64,
+    /// Connections closed at once, because there were too many.
+    turned_away: u64,
     desired: u64,
     programmed: u64,
     /// Route selection resumed after a restart, and its outcome is still on its way to the forwarding tables.
@@ -230,6 +237,7 @@ pub(crate) fn start(
         forwarding,
         log: EventLog::default(),
         accepted: 0,
+        turned_away: 0,
         desired: 0,
         programmed: 0,
         settling: false,
@@ -257,6 +265,7 @@ pub(crate) fn show(speaker: Speaker, now: Time, log: EventLog) -> Handle {
         forwarding: Box::new(NoForwarding),
         log,
         accepted: 0,
+        turned_away: 0,
         desired: 0,
         programmed: 0,
         settling: false,
@@ -299,6 +308,11 @@ impl SpeakerTask {
     /// Generations of the forwarding tables: handed over, and done.
     pub(crate) const fn generations(&self) -> (u64, u64) {
         (self.desired, self.programmed)
+    }
+
+    /// Connections closed at once since the start, because there were too many.
+    pub(crate) const fn turned_away(&self) -> u64 {
+        self.turned_away
     }
 
     /// The name of a peer.
@@ -452,6 +466,20 @@ impl SpeakerTask {
                 self.programmed = generation;
                 self.input(Input::Programmed { generation });
             }
+            Event::ProgramFailed { prefixes } => {
+                if let [first, rest @ ..] = &prefixes[..] {
+                    let (prefix, more) = (first, rest.len());
+                    tracing::warn!(%prefix, more, "not announced: the forwarding tables cannot take it");
+                }
+                self.input(Input::ProgramFailed { prefixes });
+            }
+            Event::ProgramRecovered { prefixes } => {
+                if let [first, rest @ ..] = &prefixes[..] {
+                    let (prefix, more) = (first, rest.len());
+                    tracing::info!(%prefix, more, "announced again where it is wanted");
+                }
+                self.input(Input::ProgramRecovered { prefixes });
+            }
             Event::NextHop { key, metric } => self.input(Input::NextHop { key, metric }),
         }
     }
@@ -480,6 +508,9 @@ impl SpeakerTask {
 
     fn accept(&mut self, stream: TcpStream) {
         if self.connections.len() >= limits::CONNECTIONS {
+            self.turned_away += 1;
+            self.log
+                .turned_away(stream.peer_addr().ok(), self.turned_away);
             return;
         }
         // Whoever has gone again before we looked is not worth a word.

@@ -10,6 +10,7 @@
 //! not wait for it. It alone owns the maps.
 
 mod attach;
+mod backoff;
 mod kernel;
 mod liveness;
 mod maps;
@@ -33,13 +34,14 @@ use causeway_net::{
     Resolution, SetId, Subnet,
 };
 use causeway_netlink::{Event as NetlinkEvent, Monitor, MonitorConfig, Neighbours, RouteEvents};
-use causeway_plan::{Failure, Interest, Key, Planner};
+use causeway_plan::{Failure, Interest, Key, Planner, Refusals};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::bgp::{Event, Forwarding};
 use crate::limits;
 use attach::Uplinks;
+use backoff::Backoff;
 use kernel::Kernel;
 use liveness::Liveness;
 
@@ -224,6 +226,8 @@ pub(crate) struct Fabric {
     settled: bool,
     /// Entries of maps that were put right.
     repaired: u64,
+    /// When to try again what the kernel refused.
+    backoff: Backoff,
     to: Listeners,
     /// Own addresses as last seen.
     addresses: BTreeSet<IpAddr>,
@@ -352,6 +356,7 @@ impl Fabric {
             liveness,
             settled: false,
             repaired: 0,
+            backoff: Backoff::default(),
             to,
             addresses: BTreeSet::new(),
             error: None,
@@ -385,6 +390,9 @@ impl Fabric {
             limits: Limits::default(),
         });
         self.uplinks.set_mode(settings.xdp_mode);
+        let most = settings.max_routes;
+        self.planner
+            .set_route_limits(most.ipv4.unwrap_or(u32::MAX), most.ipv6.unwrap_or(u32::MAX));
         let (mut pods4, mut pods6) = (None, None);
         for range in &settings.pod_cidrs {
             let (len, block) = (range.cidr.prefix_len(), range.node_mask_size);
@@ -452,7 +460,9 @@ impl Fabric {
                 },
                 _ = slow.tick() => {
                     self.network.probe_again();
-                    self.planner.retry();
+                    if self.backoff.due(self.planner.summary().failed > 0) {
+                        self.planner.retry();
+                    }
                     self.uplinks.retry();
                     self.kernel.tick();
                     ticks = ticks.wrapping_add(1);
@@ -593,6 +603,18 @@ impl Fabric {
                 }
             }
             self.tell(Event::NextHop { key, metric }).await;
+        }
+        // First what is missing: who waits for the generation must not announce it.
+        while let Some(Refusals { failed, recovered }) =
+            self.planner.poll_refusals(limits::PREFIXES_PER_EVENT)
+        {
+            if !failed.is_empty() {
+                self.tell(Event::ProgramFailed { prefixes: failed }).await;
+            }
+            if !recovered.is_empty() {
+                let prefixes = recovered;
+                self.tell(Event::ProgramRecovered { prefixes }).await;
+            }
         }
         if let Some(generation) = self.planner.poll_programmed() {
             self.tell(Event::Programmed { generation }).await;

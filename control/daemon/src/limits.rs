@@ -48,11 +48,15 @@ pub(crate) const FABRIC_COMMANDS_PER_ROUND: usize = 64;
 pub(crate) const FABRIC_BATCH_OPS: usize = 4096;
 /// Pause before what failed is tried again.
 pub(crate) const FABRIC_RETRY: Duration = Duration::from_secs(1);
+/// Most pauses before what the kernel refused is tried again: they double from one to the next.
+pub(crate) const FABRIC_RETRY_TICKS: u32 = 32;
+/// Prefixes named at a time that could not be written to the maps, or could after all.
+pub(crate) const PREFIXES_PER_EVENT: usize = 4096;
 /// Retries between two comparisons of all maps with what is wanted.
 pub(crate) const FABRIC_VERIFY_TICKS: u32 = 60;
 /// Pause of the speaker while the fabric is busy.
 pub(crate) const FABRIC_BUSY: Duration = Duration::from_millis(1);
 /// Bytes of a recording that wait to be written; with more it ends.
 pub(crate) const RECORDING_QUEUE_BYTES: usize = 32 << 20;
-/// Pause between two log lines on malformed UPDATEs of one peer.
-pub(crate) const MALFORMED_LOG_PAUSE: Duration = Duration::from_secs(1);
+/// Pause between two log lines on what others can cause without end: malformed UPDATEs of one peer, connections refused.
+pub(crate) const LOG_PAUSE: Duration = Duration::from_secs(1);

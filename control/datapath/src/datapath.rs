@@ -386,18 +386,20 @@ impl Datapath {
         ])
     }
 
-    /// What became of packets at XDP so far, summed over CPUs, in the order of [`Reason::ALL`].
+    /// What became of packets so far, summed over CPUs: every hook in the order of [`Hook::ALL`], every reason at it.
     ///
     /// # Errors
     ///
     /// If the kernel refuses to be read.
-    pub fn counters(&self) -> Result<Vec<(Reason, Counter)>, Error> {
+    pub fn counters(&self) -> Result<Vec<(Hook, Reason, Counter)>, Error> {
         let cpus = aya::util::nr_cpus()
             .map_err(|(path, source)| Error::system(format!("reading {path}"))(source))?;
         let mut per_cpu = vec![Counter::zeroed(); cpus];
-        let mut counters = Vec::with_capacity(Reason::ALL.len());
-        for &reason in Reason::ALL {
-            let key = Hook::Xdp.slot(reason).to_ne_bytes();
+        let outcomes = Hook::ALL
+            .iter()
+            .flat_map(|hook| Reason::ALL.iter().map(move |reason| (*hook, *reason)));
+        let mut read = |(hook, reason): (Hook, Reason)| {
+            let key = hook.slot(reason).to_ne_bytes();
             let values = bytemuck::cast_slice_mut(&mut per_cpu);
             sys::lookup(self.maps.fd(&COUNTERS), &key, values)
                 .map_err(Error::system("reading map counters"))?;
@@ -407,9 +409,9 @@ impl Datapath {
                     packets: sum.packets + counter.packets,
                     bytes: sum.bytes + counter.bytes,
                 });
-            counters.push((reason, sum));
-        }
-        Ok(counters)
+            Ok((hook, reason, sum))
+        };
+        outcomes.map(&mut read).collect()
     }
 
     /// Entries of the map that is pinned under this name, whichever it is: the one that the programs at work use.

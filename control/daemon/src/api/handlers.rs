@@ -27,9 +27,13 @@ impl IntoResponse for Failed {
     }
 }
 
-type Answer<T> = Result<Json<T>, Failed>;
+pub(super) type Answer<T> = Result<Json<T>, Failed>;
 
-fn failed(code: StatusCode, error: impl Into<String>, remedy: impl Into<String>) -> Failed {
+pub(super) fn failed(
+    code: StatusCode,
+    error: impl Into<String>,
+    remedy: impl Into<String>,
+) -> Failed {
     Failed(
         code,
         api::Failure {
@@ -39,12 +43,12 @@ fn failed(code: StatusCode, error: impl Into<String>, remedy: impl Into<String>)
     )
 }
 
-fn bad(error: impl Into<String>, remedy: impl Into<String>) -> Failed {
+pub(super) fn bad(error: impl Into<String>, remedy: impl Into<String>) -> Failed {
     failed(StatusCode::BAD_REQUEST, error, remedy)
 }
 
 /// Asks the speaker, which may not be configured or may have ended.
-async fn ask<T: Send + 'static>(
+pub(super) async fn ask<T: Send + 'static>(
     shared: &Shared,
     question: impl FnOnce(&mut SpeakerTask) -> T + Send + 'static,
 ) -> Result<T, Failed> {
@@ -230,13 +234,14 @@ fn bgp_status(task: &SpeakerTask, instance: String) -> api::BgpStatus {
                     prefixes: figures.prefixes,
                     paths: figures.paths,
                     routes: figures.routes,
+                    unprogrammed: figures.unprogrammed,
                 }
             })
             .collect(),
         attribute_sets: summary.attribute_sets,
         next_hop_sets: summary.next_hop_sets,
         update_groups: summary.update_groups,
-        refused: speaker.refused().total,
+        refused: speaker.refused().total + task.turned_away(),
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use causeway_api::view::{DataplaneStatus, KernelStatus, PacketCounter};
 use causeway_bgp::session::State as Session;
 use causeway_bgp::types::Family;
 
@@ -58,6 +59,13 @@ pub(super) async fn metrics(State(shared): State<Shared>) -> Response {
             text
         });
         text = written.await.unwrap_or_default();
+    }
+    if let Some(fabric) = &shared.fabric {
+        let asked = fabric.ask(|fabric| (fabric.status(), fabric.counters()));
+        // A dataplane that has ended has no figures; the log says why it ended.
+        if let Ok((status, counters)) = asked.await {
+            dataplane(&mut text, &status, &counters);
+        }
     }
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text.0).into_response()
 }
@@ -151,6 +159,16 @@ fn bgp(text: &mut Text, task: &SpeakerTask) {
         let routes = summary.families[family.index()].routes as u64;
         text.sample("causeway_bgp_routes", &[("family", family.name())], routes);
     }
+    text.family(
+        "causeway_bgp_unprogrammed_prefixes",
+        "gauge",
+        "Prefixes that the forwarding tables could not take: not announced to anybody.",
+    );
+    for family in Family::ALL {
+        let prefixes = summary.families[family.index()].unprogrammed as u64;
+        let labels = [("family", family.name())];
+        text.sample("causeway_bgp_unprogrammed_prefixes", &labels, prefixes);
+    }
     text.family("causeway_bgp_paths", "gauge", "Paths known.");
     for family in Family::ALL {
         let paths = summary.families[family.index()].paths as u64;
@@ -165,6 +183,11 @@ fn bgp(text: &mut Text, task: &SpeakerTask) {
         let labels = [("reason", reason.name())];
         text.sample("causeway_bgp_refused_connections_total", &labels, refused);
     }
+    text.sample(
+        "causeway_bgp_refused_connections_total",
+        &[("reason", "too-many")],
+        task.turned_away(),
+    );
     let (desired, programmed) = task.generations();
     text.family(
         "causeway_dataplane_generation",
@@ -181,6 +204,101 @@ fn bgp(text: &mut Text, task: &SpeakerTask) {
         &[("state", "programmed")],
         programmed,
     );
+}
+
+fn dataplane(text: &mut Text, status: &DataplaneStatus, counters: &[PacketCounter]) {
+    for (name, help, value) in [
+        (
+            "packets",
+            "Packets",
+            (|c| c.packets) as fn(&PacketCounter) -> u64,
+        ),
+        ("bytes", "Bytes, Ethernet headers included,", |c| c.bytes),
+    ] {
+        let name = format!("causeway_dataplane_{name}_total");
+        let help = format!("{help} by hook and by what became of them there.");
+        text.family(&name, "counter", &help);
+        for counter in counters {
+            let labels = [("hook", &*counter.hook), ("reason", &*counter.reason)];
+            text.sample(&name, &labels, value(counter));
+        }
+    }
+    for (name, kind, help, value) in [
+        (
+            "causeway_dataplane_routes",
+            "gauge",
+            "Routes in the maps.",
+            status.routes as u64,
+        ),
+        (
+            "causeway_dataplane_groups",
+            "gauge",
+            "Next-hop groups in the maps.",
+            status.groups as u64,
+        ),
+        (
+            "causeway_dataplane_next_hops",
+            "gauge",
+            "Next hops in the maps.",
+            status.next_hops as u64,
+        ),
+        (
+            "causeway_dataplane_refused_routes",
+            "gauge",
+            "Prefixes that are wanted and could not be put into the maps.",
+            status.refused as u64,
+        ),
+        (
+            "causeway_dataplane_repairs_total",
+            "counter",
+            "Entries of maps that somebody else changed and that were put right.",
+            status.repaired,
+        ),
+    ] {
+        text.family(name, kind, help);
+        text.sample(name, &[], value);
+    }
+    if let Some(kernel) = &status.kernel {
+        kernel_table(text, kernel);
+    }
+}
+
+fn kernel_table(text: &mut Text, kernel: &KernelStatus) {
+    for (name, kind, help, value) in [
+        (
+            "causeway_kernel_routes",
+            "gauge",
+            "Routes of ours in the kernel's main table.",
+            kernel.routes as u64,
+        ),
+        (
+            "causeway_kernel_conflicting_routes",
+            "gauge",
+            "Routes kept out of the kernel's main table by somebody else's with the same prefix and metric.",
+            kernel.conflicts as u64,
+        ),
+        (
+            "causeway_kernel_left_out",
+            "gauge",
+            "Routes, sets and next hops that did not fit the kernel's table.",
+            kernel.left_out,
+        ),
+        (
+            "causeway_kernel_refusals_total",
+            "counter",
+            "Operations on its table that the kernel refused.",
+            kernel.refused,
+        ),
+        (
+            "causeway_kernel_repairs_total",
+            "counter",
+            "Routes and next-hop objects in the kernel that somebody else changed and that were put right.",
+            kernel.repaired,
+        ),
+    ] {
+        text.family(name, kind, help);
+        text.sample(name, &[], value);
+    }
 }
 
 /// The exposition format: names, help and samples.

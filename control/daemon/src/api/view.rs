@@ -252,6 +252,10 @@ pub(super) fn export(status: &ExportStatus) -> (bool, String) {
         ExportStatus::Pending => (true, "about to be advertised"),
         ExportStatus::NoBestPath => (false, "there is no best path"),
         ExportStatus::SplitHorizon => (false, "the best path came from this peer"),
+        ExportStatus::NotProgrammed => (
+            false,
+            "held back: the forwarding tables could not take it, and its traffic would be lost here",
+        ),
         ExportStatus::NotReflected => (
             false,
             "from iBGP to iBGP, and neither side is a client (RFC 4456 6)",
@@ -420,6 +424,7 @@ pub(super) fn forwarding(view: &RouteView) -> Option<api::Route> {
         group: None,
         next_hops,
         state: "none".to_owned(),
+        reason: None,
     })
 }
 

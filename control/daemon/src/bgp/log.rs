@@ -1,5 +1,6 @@
 //! What happens to the speaker, as log lines.
 
+use core::net::SocketAddr;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -13,14 +14,34 @@ use crate::limits;
 #[derive(Debug, Default)]
 pub(crate) struct EventLog {
     names: HashMap<PeerId, Arc<str>>,
-    malformed: HashMap<PeerId, Malformed>,
+    /// A peer can send millions of malformed UPDATEs.
+    malformed: HashMap<PeerId, Paced>,
+    /// Anybody can connect as often as they like.
+    refused: Paced,
+    turned_away: Paced,
 }
 
-/// Malformed UPDATEs of a peer: one line at a time, the others counted, because a peer can send millions.
-#[derive(Debug)]
-struct Malformed {
-    told: Instant,
+/// What others can cause without end: one line at a time, the rest counted.
+#[derive(Debug, Default)]
+struct Paced {
+    told: Option<Instant>,
     untold: u64,
+}
+
+impl Paced {
+    /// Whether a line is due; then how many were left out since the last one.
+    fn due(&mut self) -> Option<u64> {
+        let now = Instant::now();
+        if self
+            .told
+            .is_some_and(|told| now.duration_since(told) < limits::LOG_PAUSE)
+        {
+            self.untold += 1;
+            return None;
+        }
+        self.told = Some(now);
+        Some(core::mem::take(&mut self.untold))
+    }
 }
 
 impl EventLog {
@@ -44,8 +65,21 @@ impl EventLog {
                 self.names.insert(*peer, name.clone());
             }
             SpeakerEvent::MalformedUpdate { peer, reaction } => {
-                let reaction = reaction.to_string();
-                return self.malformed(*peer, &reaction);
+                if let Some(untold) = self.malformed.entry(*peer).or_default().due() {
+                    let peer = self.name(*peer);
+                    tracing::warn!(peer, %reaction, untold, "malformed UPDATE");
+                }
+                return;
+            }
+            SpeakerEvent::Refused {
+                remote,
+                reason,
+                total,
+            } => {
+                if let Some(untold) = self.refused.due() {
+                    tracing::warn!(%remote, %reason, total, untold, "connection refused");
+                }
+                return;
             }
             _ => {}
         }
@@ -56,22 +90,12 @@ impl EventLog {
         }
     }
 
-    fn malformed(&mut self, peer: PeerId, reaction: &str) {
-        let now = Instant::now();
-        let untold = match self.malformed.get_mut(&peer) {
-            Some(state) if now.duration_since(state.told) < limits::MALFORMED_LOG_PAUSE => {
-                state.untold += 1;
-                return;
-            }
-            Some(state) => state.untold,
-            None => 0,
-        };
-        let told = Malformed {
-            told: now,
-            untold: 0,
-        };
-        self.malformed.insert(peer, told);
-        tracing::warn!(peer = self.name(peer), reaction, untold, "malformed UPDATE");
+    /// A connection beyond [`limits::CONNECTIONS`] was closed at once.
+    pub(super) fn turned_away(&mut self, remote: Option<SocketAddr>, total: u64) {
+        if let Some(untold) = self.turned_away.due() {
+            let (limit, remote) = (limits::CONNECTIONS, remote.map(tracing::field::display));
+            tracing::warn!(remote, limit, total, untold, "too many connections");
+        }
     }
 
     fn line(&self, event: &SpeakerEvent) {
@@ -134,8 +158,8 @@ impl EventLog {
                 };
                 tracing::warn!(peer = name(peer), %family, received, limit, "{what}");
             }
-            // Written by `malformed`.
-            E::MalformedUpdate { .. } => {}
+            // Written by `write`, as often as is good.
+            E::MalformedUpdate { .. } | E::Refused { .. } => {}
             E::EndOfRib { peer, family } => {
                 tracing::debug!(peer = name(peer), %family, "end of RIB received");
             }
@@ -147,11 +171,6 @@ impl EventLog {
             E::SelectionResumed { complete } => {
                 tracing::info!(complete, "route selection begins after the restart");
             }
-            E::Refused {
-                remote,
-                reason,
-                total,
-            } => tracing::warn!(%remote, %reason, total, "connection refused"),
             E::Rejected { reason } => tracing::error!(%reason, "not carried out"),
         }
     }

@@ -1,7 +1,7 @@
 //! The kernel's own routing table: for what this host sends, and for what the programs hand up.
 
 use causeway_bgp::fib::FibDelta;
-use causeway_net::kernel::{KernelTable, Listing};
+use causeway_net::kernel::{KernelSummary, KernelTable, Listing};
 use causeway_net::{NetDelta, Network, SetId, Subnet};
 use causeway_netlink::{Error, MAX_BATCH, RouteEvent, RouteEvents, RouteNews, RouteWriter};
 
@@ -32,6 +32,11 @@ impl Kernel {
             said: None,
         };
         Ok((kernel, events))
+    }
+
+    /// Sizes and troubles.
+    pub(super) fn summary(&self) -> KernelSummary {
+        self.table.summary()
     }
 
     pub(super) fn table(&mut self) -> &mut KernelTable {

@@ -3,10 +3,14 @@
 use causeway_api::view as api;
 use causeway_bgp::fib::FibNextHop;
 use causeway_bgp::types::Prefix;
+use causeway_net::kernel::KernelSummary;
 use causeway_net::{NextHopKey, PortRole, Resolution};
 use causeway_plan::RouteView;
 
 use super::Fabric;
+
+/// Refused prefixes that the status names.
+const MAX_REFUSED: usize = 20;
 
 impl Fabric {
     /// Forwarding as a whole; generations are the speaker's to tell.
@@ -38,8 +42,23 @@ impl Fabric {
                     xdp: self.uplinks.state(index),
                 })
                 .collect(),
-            counters: self.counters(),
+            counters: self
+                .counters()
+                .into_iter()
+                .filter(|counter| counter.packets > 0)
+                .collect(),
+            kernel: Some(kernel_status(self.kernel.summary())),
             repaired: self.repaired,
+            refused: summary.refused as usize,
+            refused_routes: self
+                .planner
+                .refused(MAX_REFUSED)
+                .into_iter()
+                .map(|(prefix, why)| api::RefusedRoute {
+                    prefix: prefix.to_string(),
+                    reason: why.to_string(),
+                })
+                .collect(),
             error,
             ..api::DataplaneStatus::default()
         }
@@ -61,9 +80,10 @@ impl Fabric {
             .collect()
     }
 
-    fn shown(&self, view: &RouteView) -> api::Route {
+    pub(super) fn shown(&self, view: &RouteView) -> api::Route {
         let next_hops: Vec<_> = view.members.iter().map(|hop| self.next_hop(hop)).collect();
         let state = match view.group {
+            _ if view.refused.is_some() => "refused",
             Some(_) => "programmed",
             None if !next_hops.is_empty()
                 && next_hops.iter().all(|hop| hop.state != "resolved") =>
@@ -78,6 +98,7 @@ impl Fabric {
             group: view.group.map(|group| group.0),
             next_hops,
             state: state.to_owned(),
+            reason: view.refused.as_ref().map(ToString::to_string),
         }
     }
 
@@ -106,7 +127,8 @@ impl Fabric {
         }
     }
 
-    fn counters(&self) -> Vec<api::PacketCounter> {
+    /// Packets by hook and outcome, those that did not occur included.
+    pub(crate) fn counters(&self) -> Vec<api::PacketCounter> {
         let counters = match self.datapath.counters() {
             Ok(counters) => counters,
             Err(error) => {
@@ -116,12 +138,25 @@ impl Fabric {
         };
         counters
             .into_iter()
-            .filter(|(_, counter)| counter.packets > 0)
-            .map(|(reason, counter)| api::PacketCounter {
+            .map(|(hook, reason, counter)| api::PacketCounter {
+                hook: hook.name().to_owned(),
                 reason: reason.name().to_owned(),
                 packets: counter.packets,
                 bytes: counter.bytes,
             })
             .collect()
+    }
+}
+
+fn kernel_status(summary: KernelSummary) -> api::KernelStatus {
+    api::KernelStatus {
+        routes: summary.routes,
+        groups: summary.groups,
+        next_hops: summary.next_hops,
+        conflicts: summary.conflicts,
+        left_out: summary.left_out,
+        refused: summary.refused,
+        repaired: summary.repaired,
+        error: summary.error.map(String::from),
     }
 }

@@ -15,14 +15,14 @@ const LIMIT: Duration = Duration::from_secs(60);
 const FLOWS: u16 = 8;
 const EVERY: Duration = Duration::from_millis(2);
 
-struct Stage {
-    fabric: Fabric,
-    causeway: Causeway,
+pub(crate) struct Stage {
+    pub(crate) fabric: Fabric,
+    pub(crate) causeway: Causeway,
     tors: [Tor; 2],
 }
 
 /// BIRD on both ToRs, everything learned, resolved and in the maps.
-fn stage(lab: &Lab) -> Result<Stage> {
+pub(crate) fn stage(lab: &Lab) -> Result<Stage> {
     let fabric = Fabric::new(lab)?;
     let start = |index| {
         fabric.start_tor(index, Some(Implementation::Bird), |neighbor| {

@@ -1,6 +1,7 @@
 //! Packets between namespaces, end to end.
 //!
 //! `daemon`: our daemon with itself: sessions, reload, refused reloads, its end.
+//! `explain`: what `route explain`, status and metrics tell, against what packets do and what peers are sent.
 //! `failures`: links, neighbours and daemons fail under traffic, and flows keep their ways.
 //! `forwarding`: a client, the daemon, two ToRs and a server.
 //! `lab`: what the lab measures, over plain kernel forwarding, so that a figure below can be believed.
@@ -9,6 +10,7 @@
 //! `routes`: the kernel's own table follows what is wanted, whatever others do to it.
 
 mod daemon;
+mod explain;
 mod failures;
 mod forwarding;
 mod lab;

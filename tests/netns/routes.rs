@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use causeway_net::kernel::{BLACKHOLE_METRIC, KernelTable, METRIC, PROTOCOL};
-use causeway_net::{Hop, NextHopKey, Resolution, SetId, Subnet, Unusable};
+use causeway_net::{Hop, NextHopKey, Resolution, RouteTarget, SetId, Subnet, Unusable};
 use causeway_netlink::{MAX_BATCH, RouteEvent, RouteEvents, RouteNews, RouteWriter};
 use serde_json::Value;
 use support::{Lab, Node};
@@ -224,6 +224,12 @@ fn routes_of_both_families_use_groups_of_next_hop_objects() {
                 taken.prefix == subnet("203.0.113.0/24")? && taken.protocol == PROTOCOL,
                 "{taken:?}"
             );
+            let RouteTarget::Legs(legs) = &taken.target else {
+                bail!("its next hops are not spelled out: {taken:?}")
+            };
+            let legs: BTreeSet<_> = legs.iter().filter_map(|leg| leg.gateway).collect();
+            let both = ["10.0.0.2".parse::<IpAddr>()?, "10.0.1.2".parse()?];
+            ensure!(legs == both.into(), "{taken:?}");
             ensure!(rig.writer.matching("192.0.2.1".parse()?).await?.is_none());
             Ok(())
         })

@@ -11,6 +11,7 @@
 
 pub mod bgp;
 pub mod cidr;
+pub mod explain;
 pub mod filter;
 pub mod meta;
 pub mod node;

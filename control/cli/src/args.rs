@@ -175,6 +175,30 @@ pub(crate) enum Direction {
 pub(crate) enum Route {
     /// Routes with their next hops, and whether the maps hold them
     List(Listing),
+    /// What becomes of packets to an address and why; exit code 1 if maps, intent and the kernel differ
+    Explain(Explain),
+}
+
+/// Which packets.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Explain {
+    /// Where they go
+    pub(crate) address: std::net::IpAddr,
+    /// Where they come from: with it, show which member of an ECMP group the flow takes
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) source: Option<std::net::IpAddr>,
+    /// tcp, udp, sctp, icmp, icmpv6 or a number; tcp unless given
+    #[arg(long, requires = "source")]
+    pub(crate) protocol: Option<String>,
+    /// Source port
+    #[arg(long, value_name = "PORT", requires = "source")]
+    pub(crate) source_port: Option<u16>,
+    /// Destination port
+    #[arg(long, value_name = "PORT", requires = "source")]
+    pub(crate) destination_port: Option<u16>,
+    /// The interface that they come in on; an uplink or a pod's, as fits, unless given
+    #[arg(long, value_name = "INTERFACE")]
+    pub(crate) ingress: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

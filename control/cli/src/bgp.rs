@@ -415,7 +415,7 @@ fn explain_text(explanation: &Explanation) -> String {
     text
 }
 
-fn path_text(path: &BgpPath) -> String {
+pub(crate) fn path_text(path: &BgpPath) -> String {
     let source = path
         .peer
         .clone()

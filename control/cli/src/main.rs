@@ -57,7 +57,7 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.noun {
         Noun::Status => status::run(&client, &mut printer)?,
         Noun::Bgp { verb } => bgp::run(&client, &mut printer, &verb)?,
-        Noun::Route { verb } => route::run(&client, &mut printer, &verb)?,
+        Noun::Route { verb } => return route::run(&client, &mut printer, &verb),
         Noun::Map { verb } => return map::run(&client, &mut printer, &verb),
         Noun::Config { verb } => return config::run(&mut printer, &verb),
         Noun::Completions { shell } => args::print_completions(shell),

@@ -1,5 +1,9 @@
 //! `causeway route`.
 
+mod explain;
+
+use std::process::ExitCode;
+
 use anyhow::Result;
 use causeway_api::view::{NextHop, Route};
 
@@ -7,9 +11,10 @@ use crate::args::{self, Listing};
 use crate::client::Client;
 use crate::output::{Printer, or_dash};
 
-pub(crate) fn run(client: &Client, printer: &mut Printer, verb: &args::Route) -> Result<()> {
+pub(crate) fn run(client: &Client, printer: &mut Printer, verb: &args::Route) -> Result<ExitCode> {
     match verb {
-        args::Route::List(listing) => list(client, printer, listing),
+        args::Route::List(listing) => list(client, printer, listing).map(|()| ExitCode::SUCCESS),
+        args::Route::Explain(asked) => explain::run(client, printer, asked),
     }
 }
 
@@ -38,7 +43,7 @@ pub(crate) fn state(route: &Route) -> String {
     }
 }
 
-fn next_hop(next_hop: &NextHop) -> String {
+pub(crate) fn next_hop(next_hop: &NextHop) -> String {
     let interface = next_hop
         .interface
         .as_ref()

@@ -1,5 +1,6 @@
 //! The HTTP API on a unix socket, and metrics on TCP.
 
+mod explain;
 mod handlers;
 mod metrics;
 mod view;
@@ -73,6 +74,7 @@ pub(crate) async fn serve(listener: UnixListener, shared: Shared) {
         .route("/v1/status", get(handlers::status))
         .route("/v1/config", get(handlers::config))
         .route("/v1/routes", get(handlers::routes))
+        .route("/v1/routes/explain", get(explain::explain))
         .route("/v1/maps", get(handlers::maps))
         .route("/v1/maps/verify", get(handlers::verify_maps))
         .route("/v1/maps/dump/{name}", get(handlers::map_entries))

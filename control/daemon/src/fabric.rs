@@ -11,6 +11,7 @@
 
 mod attach;
 mod backoff;
+mod explain;
 mod kernel;
 mod liveness;
 mod maps;
@@ -42,6 +43,7 @@ use crate::bgp::{Event, Forwarding};
 use crate::limits;
 use attach::Uplinks;
 use backoff::Backoff;
+pub(crate) use explain::{FlowKey, KernelSays, Question, Unanswered};
 use kernel::Kernel;
 use liveness::Liveness;
 
@@ -71,6 +73,17 @@ impl From<&Generation> for Settings {
                 .filter_map(|cidr| Subnet::new(cidr.addr(), cidr.prefix_len()))
                 .collect(),
         }
+    }
+}
+
+impl Settings {
+    /// These, with the other's ranges beside its own.
+    pub(crate) fn owning_too(&self, other: &Self) -> Self {
+        let mut both = self.clone();
+        let more = other.owned.iter();
+        both.owned
+            .extend(more.filter(|range| !self.owned.contains(range)));
+        both
     }
 }
 
@@ -151,6 +164,14 @@ impl Handle {
         let _ = self.commands.send(command).await;
     }
 
+    /// Waits until what was handed over before has been taken in, and a batch of it written.
+    pub(crate) async fn written(&self) {
+        for _ in 0..2 {
+            // Between two questions lies a round of writes. One that has ended has said so in the log.
+            let _ = self.ask(|_| ()).await;
+        }
+    }
+
     /// What an earlier daemon left in the maps and nobody wants goes.
     pub(crate) async fn settled(&self) {
         let _ = self.commands.send(Command::Settled).await;
@@ -224,6 +245,8 @@ pub(crate) struct Fabric {
     liveness: Liveness,
     /// Everything wanted has been said since the start.
     settled: bool,
+    /// There is a speaker, which takes what it is told; else that waits, and must not fill the queue.
+    speaking: bool,
     /// Entries of maps that were put right.
     repaired: u64,
     /// When to try again what the kernel refused.
@@ -355,6 +378,7 @@ impl Fabric {
             uplinks: Uplinks::default(),
             liveness,
             settled: false,
+            speaking: false,
             repaired: 0,
             backoff: Backoff::default(),
             to,
@@ -503,6 +527,7 @@ impl Fabric {
     }
 
     fn command(&mut self, options: &Options, command: Command) {
+        self.speaking |= matches!(command, Command::Fib { .. } | Command::Track(_));
         match command {
             Command::Fib { generation, delta } => self.apply_fib(generation, delta),
             Command::Track(NextHopInterest::Track(key)) => self.network.track(from_bgp(key)),
@@ -605,8 +630,9 @@ impl Fabric {
             self.tell(Event::NextHop { key, metric }).await;
         }
         // First what is missing: who waits for the generation must not announce it.
-        while let Some(Refusals { failed, recovered }) =
-            self.planner.poll_refusals(limits::PREFIXES_PER_EVENT)
+        while (self.speaking || self.to.events.capacity() > 2)
+            && let Some(Refusals { failed, recovered }) =
+                self.planner.poll_refusals(limits::PREFIXES_PER_EVENT)
         {
             if !failed.is_empty() {
                 self.tell(Event::ProgramFailed { prefixes: failed }).await;

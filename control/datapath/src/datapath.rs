@@ -1,5 +1,7 @@
 //! The loaded object with its maps.
 
+mod read;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

@@ -13,6 +13,7 @@ pub(super) struct Kernel {
     ticks: u64,
     /// What was said last about what the kernel refuses.
     said: Option<Box<str>>,
+    enabled: bool,
 }
 
 /// Slow ticks between two looks at the next-hop objects: they go without a word when a link does.
@@ -30,8 +31,14 @@ impl Kernel {
             writer,
             ticks: 0,
             said: None,
+            enabled: true,
         };
         Ok((kernel, events))
+    }
+
+    /// Whether BGP's routes are put into it.
+    pub(super) fn is_enabled(&self) -> bool {
+        self.enabled
     }
 
     /// Sizes and troubles.
@@ -44,6 +51,7 @@ impl Kernel {
     }
 
     pub(super) fn configure(&mut self, enabled: bool, owned: &[Subnet]) {
+        self.enabled = enabled;
         self.table.enable(enabled);
         self.table.own(owned.iter().copied());
     }

@@ -25,6 +25,11 @@ impl Liveness {
         Ok(Self(datapath.dead()?.into_iter().collect()))
     }
 
+    /// What is noted of a next hop: bits of [`causeway_maps::dead`].
+    pub(super) fn noted(&self, id: NextHopId) -> u32 {
+        self.0.get(&id).copied().unwrap_or(0)
+    }
+
     /// Notes who is dead by these facts.
     ///
     /// # Errors

@@ -102,19 +102,20 @@ pub(crate) fn route(body: &[u8]) -> Result<Option<KernelRoute>, Malformed> {
     if matches!(protocol, RTPROT_KERNEL | RTPROT_REDIRECT) {
         return Ok(None);
     }
-    let found = parse(body)?;
+    let found = parse(body, false)?;
     Ok(found
         .filter(|(table, _)| *table == u32::from(RT_TABLE_MAIN))
         .map(|(_, route)| route))
 }
 
-/// A route of any table, whoever made it.
+/// A route of any table, whoever made it, its next hops spelled out.
 pub(crate) fn any_route(body: &[u8]) -> Result<Option<KernelRoute>, Malformed> {
-    Ok(parse(body)?.map(|(_, route)| route))
+    Ok(parse(body, true)?.map(|(_, route)| route))
 }
 
-/// A route and its table; `None` for what is neither unicast nor a refusal.
-fn parse(body: &[u8]) -> Result<Option<(u32, KernelRoute)>, Malformed> {
+/// A route and its table; `None` for what is neither unicast nor a refusal. Of ours only the next-hop object is told, unless
+/// next hops are to be spelled out.
+fn parse(body: &[u8], spell_out: bool) -> Result<Option<(u32, KernelRoute)>, Malformed> {
     let short = Malformed::Size("struct rtmsg");
     let (Some([family, len, source_len, tos]), Some([table, protocol, _scope, kind])) = (
         body.first_chunk::<4>().copied(),
@@ -158,7 +159,7 @@ fn parse(body: &[u8]) -> Result<Option<(u32, KernelRoute)>, Malformed> {
             RTA_GATEWAY => single.gateway = Some(ip(family, value, "RTA_GATEWAY")?),
             RTA_VIA => single.gateway = Some(via(value)?),
             // The kernel spells objects out besides naming them; of ours we know what they are.
-            RTA_MULTIPATH if protocol != PROTOCOL => legs = multipath(family, value)?,
+            RTA_MULTIPATH if spell_out || protocol != PROTOCOL => legs = multipath(family, value)?,
             _ => {}
         }
     }
@@ -168,7 +169,9 @@ fn parse(body: &[u8]) -> Result<Option<(u32, KernelRoute)>, Malformed> {
     }
     let target = match object {
         _ if reject => RouteTarget::Reject,
-        Some(object) if protocol == PROTOCOL || legs.is_empty() => RouteTarget::Object(object),
+        Some(object) if protocol == PROTOCOL && !spell_out || legs.is_empty() => {
+            RouteTarget::Object(object)
+        }
         _ => RouteTarget::Legs(legs),
     };
     let route = KernelRoute {

@@ -131,7 +131,7 @@ fn a_route_of_ours_is_made_only_where_there_is_none_and_replaced_only_where_ther
     let (kind, flags, body) = sent(&op(false));
     assert_eq!((kind, flags), (24, 0x605), "create, exclusively");
     assert_eq!(sent(&op(true)).1, 0x105, "replace, without create");
-    let read = parse(&body).unwrap().unwrap();
+    let read = parse(&body, false).unwrap().unwrap();
     assert_eq!(read.0, 254);
     assert_eq!(
         read.1,

@@ -71,6 +71,7 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
     };
     let (sender, events) = bgp::events();
     let (say_changed, mut addresses_changed) = mpsc::channel(1);
+    let settings = fabric::Settings::from(&generation);
     let dataplane = match args.dataplane {
         Dataplane::None => None,
         Dataplane::Xdp => {
@@ -78,10 +79,9 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
                 bpffs: args.bpffs.clone(),
                 node_name: node_name.clone(),
             };
-            let settings = fabric::Settings::from(&generation);
             Some(fabric::start(
                 options,
-                settings,
+                settings.clone(),
                 sender.clone(),
                 say_changed,
             )?)
@@ -92,6 +92,7 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
         channel: Some((sender, events)),
         router_id: None,
         parked: None,
+        settings,
         keys: Keys::default(),
         inherited: dataplane.as_ref().is_some_and(|started| started.inherited),
         shared: Shared {
@@ -154,6 +155,8 @@ struct App<'a> {
     channel: Option<(mpsc::Sender<Event>, mpsc::Receiver<Event>)>,
     /// The maps hold routes of an earlier daemon.
     inherited: bool,
+    /// What the dataplane does.
+    settings: fabric::Settings,
     /// The router id for configurations that set none.
     router_id: Option<core::net::Ipv4Addr>,
     /// The speaker of an instance that was removed.
@@ -211,11 +214,22 @@ impl App<'_> {
 
     /// Puts a configuration in force.
     async fn apply(&mut self, generation: &Generation) -> Result<()> {
-        self.apply_bgp(generation).await?;
-        if let Some(fabric) = &self.shared.fabric {
-            fabric.configure(generation.into()).await;
+        let Some(fabric) = self.shared.fabric.clone() else {
+            return self.apply_bgp(generation).await;
+        };
+        // What ends a prefix here stands in the maps before it is originated, and goes after it is withdrawn.
+        let wanted = fabric::Settings::from(generation);
+        let meanwhile = self.settings.owning_too(&wanted);
+        if meanwhile != self.settings {
+            fabric.configure(meanwhile).await;
+            fabric.written().await;
         }
-        Ok(())
+        let applied = self.apply_bgp(generation).await;
+        if applied.is_ok() {
+            self.settings = wanted;
+        }
+        fabric.configure(self.settings.clone()).await;
+        applied
     }
 
     async fn apply_bgp(&mut self, generation: &Generation) -> Result<()> {

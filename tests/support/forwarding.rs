@@ -5,7 +5,7 @@ use std::fs;
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use causeway_maps::{Outcome, Reason};
+use causeway_maps::{Hook, Outcome, Reason};
 use serde_json::Value;
 
 use crate::Node;
@@ -40,16 +40,20 @@ fn snmp(text: &str, protocol: &str, name: &str) -> Option<u64> {
     lines.next()?.split(' ').nth(at)?.parse().ok()
 }
 
-/// Packets by what the dataplane did with them, over all CPUs.
+/// Packets by what XDP did with them, over all CPUs.
 pub fn counters(node: &Node) -> Result<BTreeMap<Reason, u64>> {
+    counters_at(node, Hook::Xdp)
+}
+
+/// Packets by what the program at `hook` did with them, over all CPUs.
+pub fn counters_at(node: &Node, hook: Hook) -> Result<BTreeMap<Reason, u64>> {
     let dump = bpftool(node, "counters", &["dump"], &[])?;
     let mut counters = BTreeMap::new();
     for entry in dump.as_array().into_iter().flatten() {
         let entry = entry.get("formatted").unwrap_or(entry);
         let slot = entry["key"].as_u64().context("a counter without a key")?;
-        let slot = usize::try_from(slot)?;
-        // XDP's come first.
-        let Some(reason) = Reason::ALL.get(slot) else {
+        let mut reasons = Reason::ALL.iter();
+        let Some(reason) = reasons.find(|reason| u64::from(hook.slot(**reason)) == slot) else {
             continue;
         };
         let packets = entry["values"]
@@ -66,7 +70,12 @@ pub fn counters(node: &Node) -> Result<BTreeMap<Reason, u64>> {
 
 /// Packets that XDP sent on.
 pub fn xdp_forwarded(node: &Node) -> Result<u64> {
-    Ok(counters(node)?
+    forwarded_at(node, Hook::Xdp)
+}
+
+/// Packets that the program at `hook` sent on.
+pub fn forwarded_at(node: &Node, hook: Hook) -> Result<u64> {
+    Ok(counters_at(node, hook)?
         .into_iter()
         .filter(|(reason, _)| reason.outcome() == Outcome::Forwarded)
         .map(|(_, packets)| packets)

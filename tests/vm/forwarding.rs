@@ -1,82 +1,129 @@
-//! Packets between namespaces of this kernel, forwarded by our programs.
-
-use std::time::Duration;
+//! Packets between namespaces of this kernel, forwarded by our programs: by XDP, by TC without it, and with the daemon dead.
 
 use anyhow::{Result, ensure};
+use causeway_maps::Hook;
 use support::causeway::Causeway;
-use support::fabric::{CLIENTS, Fabric, PREFIXES, SERVERS, Tor};
-use support::forwarding::{group_of, kernel_forwarded, xdp_forwarded};
+use support::fabric::{CLIENTS, Fabric, PREFIXES, SERVERS, Tor, UPLINKS};
+use support::forwarding::{forwarded_at, group_of, kernel_forwarded};
 use support::traffic::{ping, transfer};
-use support::{Lab, wait_until};
+use support::{Lab, Node, wait_until};
 
-use crate::in_the_machine;
+use crate::{LIMIT, detach_xdp, in_the_machine};
 
-/// The machine is emulated: everything takes ten times as long.
-const LIMIT: Duration = Duration::from_secs(120);
 const PINGS: u32 = 20;
 const TRANSFER_BYTES: u64 = 256 << 10;
 
 struct Stage {
     fabric: Fabric,
-    _causeway: Causeway,
-    _tors: [Tor; 2],
+    causeway: Causeway,
+    tors: [Tor; 2],
 }
 
-/// Our own daemon on both ToRs, everything learned, resolved and in the maps.
-fn stage(lab: &Lab) -> Result<Stage> {
-    let fabric = Fabric::new(lab)?;
-    let start = |index| fabric.start_tor(index, None, |_| {});
-    let tors = [start(0)?, start(1)?];
-    let mut causeway = Causeway::start(&fabric.router, Fabric::gateway())?;
-    causeway.wait_established(LIMIT)?;
-    for prefix in PREFIXES {
-        causeway.wait_paths(prefix, 2, LIMIT)?;
+impl Stage {
+    /// Our own daemon on both ToRs, everything learned, resolved and in the maps.
+    fn start(lab: &Lab) -> Result<Self> {
+        let fabric = Fabric::new(lab)?;
+        let start = |index| fabric.start_tor(index, None, |_| {});
+        let tors = [start(0)?, start(1)?];
+        let causeway = Causeway::start(&fabric.router, Fabric::gateway())?;
+        let mut stage = Self {
+            fabric,
+            causeway,
+            tors,
+        };
+        stage.wait()?;
+        Ok(stage)
     }
-    for prefix in CLIENTS {
-        for tor in &tors {
-            tor.wait_route(prefix, LIMIT)?;
+
+    fn wait(&mut self) -> Result<()> {
+        self.causeway.wait_established(LIMIT)?;
+        for prefix in PREFIXES {
+            self.causeway.wait_paths(prefix, 2, LIMIT)?;
         }
+        for prefix in CLIENTS {
+            for tor in &self.tors {
+                tor.wait_route(prefix, LIMIT)?;
+            }
+        }
+        for server in SERVERS {
+            wait_until(&format!("two members for {server}"), LIMIT, || {
+                let group = group_of(&self.fabric.router, server)?;
+                ensure!(group.len() == 2, "{group:?}");
+                Ok(())
+            })?;
+            wait_until(&format!("an answer from {server}"), LIMIT, || {
+                ensure!(ping(&self.fabric.client, server, 1)? == 1, "no answer");
+                Ok(())
+            })?;
+        }
+        Ok(())
     }
-    for server in SERVERS {
-        wait_until(&format!("two members for {server}"), LIMIT, || {
-            let group = group_of(&fabric.router, server)?;
-            ensure!(group.len() == 2, "{group:?}");
-            Ok(())
-        })?;
-        wait_until(&format!("an answer from {server}"), LIMIT, || {
-            ensure!(ping(&fabric.client, server, 1)? == 1, "no answer");
-            Ok(())
-        })?;
-    }
-    Ok(Stage {
-        fabric,
-        _causeway: causeway,
-        _tors: tors,
-    })
-}
 
-#[test]
-fn xdp_forwards_both_families_and_the_kernel_does_not() {
-    in_the_machine();
-    Lab::test(|lab| {
-        let stage = stage(lab)?;
+    /// Echoes and bytes in both families, all of which the program at `hook` of the router sends on, and its kernel none.
+    fn carries(&self, hook: Hook) -> Result<()> {
         let Fabric {
             client,
             router,
             server: target,
             ..
-        } = &stage.fabric;
-        let (xdp, kernel) = (xdp_forwarded(router)?, kernel_forwarded(router)?);
+        } = &self.fabric;
+        let (ours, kernel) = (forwarded_at(router, hook)?, kernel_forwarded(router)?);
         for server in SERVERS {
             let answered = ping(client, server, PINGS)?;
             ensure!(answered == PINGS, "{server}: {answered} of {PINGS}");
             transfer(client, target, server, TRANSFER_BYTES)?;
         }
-        let xdp = xdp_forwarded(router)? - xdp;
+        let ours = forwarded_at(router, hook)? - ours;
         let kernel = kernel_forwarded(router)? - kernel;
-        let least = u64::from(4 * PINGS) + 2 * TRANSFER_BYTES / 1448;
-        ensure!(xdp >= least, "XDP forwarded {xdp} of {least} packets");
+        // Segments may pass TC together.
+        let segments = match hook {
+            Hook::Xdp => 2 * TRANSFER_BYTES / 1448,
+            Hook::TcUplink | Hook::TcPod => 0,
+        };
+        let least = u64::from(4 * PINGS) + segments;
+        ensure!(
+            ours >= least,
+            "{hook:?} forwarded {ours} of {least} packets"
+        );
         ensure!(kernel == 0, "the kernel forwarded {kernel} packets");
         Ok(())
+    }
+}
+
+/// Filters of ours on an interface, as `tc` shows them.
+fn filters(node: &Node, interface: &str) -> Result<usize> {
+    let shown = node.run("tc", ["filter", "show", "dev", interface, "ingress"])?;
+    Ok(shown.matches("causeway_tc_uplink").count())
+}
+
+#[test]
+fn xdp_forwards_both_families_also_while_the_daemon_is_dead() {
+    in_the_machine();
+    Lab::test(|lab| {
+        let mut stage = Stage::start(lab)?;
+        stage.carries(Hook::Xdp)?;
+        stage.causeway.kill()?;
+        stage.carries(Hook::Xdp)?;
+        stage.causeway.restart()?;
+        stage.wait()?;
+        stage.carries(Hook::Xdp)?;
+        for uplink in UPLINKS {
+            let filters = filters(&stage.fabric.router, uplink)?;
+            ensure!(filters == 1, "{filters} filters on {uplink}");
+        }
+        Ok(())
+    });
+}
+
+/// This kernel has no TCX: the programs are filters of `clsact`.
+#[test]
+fn without_xdp_filters_of_clsact_forward_both_families_also_while_the_daemon_is_dead() {
+    in_the_machine();
+    Lab::test(|lab| {
+        let mut stage = Stage::start(lab)?;
+        detach_xdp(&stage.fabric.router)?;
+        stage.carries(Hook::TcUplink)?;
+        stage.causeway.kill()?;
+        stage.carries(Hook::TcUplink)
     });
 }

@@ -7,8 +7,8 @@
 //!
 //! The IPv6 table is made from the IPv4 one: `a.b.c.d/len` becomes `2400:abcd:…/16+len`, nesting included. For addresses
 //! at and beside the edges of random prefixes four look-ups are held against a naive one: what the LPM map says, what the
-//! kernel's own table says, what the program that is attached does with a packet, and what a model that is wrong on purpose
-//! says, which has to be noticed.
+//! kernel's own table says, what the program that is attached does with a packet, and what the map says to a look-up that is
+//! wrong on purpose, which has to be noticed.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -210,15 +210,29 @@ impl Stage {
         same("the program", table, &addresses, &expected, &by_packet)?;
 
         // Were covering and covered prefixes alike, or the comparison blind, all of this would prove nothing.
-        let wrong: Vec<_> = addresses
+        let wrong = addresses
             .iter()
-            .map(|address| table.second_longest(*address))
-            .collect();
+            .map(|address| match table.covering(*address).next() {
+                Some((length @ 1.., _)) => resolver.look_up_to(table.v4, *address, length - 1),
+                _ => Ok(None),
+            })
+            .collect::<Result<Vec<_>>>()?;
         let noticed = same("a wrong look-up", table, &addresses, &expected, &wrong);
         ensure!(
             noticed.is_err(),
             "a look-up that takes the covering prefix is not noticed"
         );
+        let covering: Vec<_> = addresses
+            .iter()
+            .map(|address| table.covering(*address).nth(1).map(|(_, router)| router))
+            .collect();
+        same(
+            "a look-up one bit short",
+            table,
+            &addresses,
+            &covering,
+            &wrong,
+        )?;
         println!("{} addresses agree", addresses.len());
         Ok(())
     }
@@ -344,12 +358,17 @@ impl<'a> Resolver<'a> {
     }
 
     fn look_up(&mut self, v4: bool, address: u128) -> Result<Option<usize>> {
+        self.look_up_to(v4, address, if v4 { 32 } else { 128 })
+    }
+
+    /// By prefixes of this length at most.
+    fn look_up_to(&mut self, v4: bool, address: u128, length: u8) -> Result<Option<usize>> {
         let octets = address.to_be_bytes();
         let found = if v4 {
             let key: [u8; 4] = octets[..4].try_into()?;
-            self.routes4.get(&Key::new(32, key), 0)
+            self.routes4.get(&Key::new(length.into(), key), 0)
         } else {
-            self.routes6.get(&Key::new(128, octets), 0)
+            self.routes6.get(&Key::new(length.into(), octets), 0)
         };
         match found {
             Ok(group) => self.router_of(GroupId(group)),
@@ -393,18 +412,14 @@ impl Table {
 
     /// By asking for every length in turn.
     fn longest(&self, address: u128) -> Option<usize> {
-        self.covering(address).next()
+        self.covering(address).next().map(|(_, router)| router)
     }
 
-    /// What a look-up says that stops one too early.
-    fn second_longest(&self, address: u128) -> Option<usize> {
-        self.covering(address).nth(1)
-    }
-
-    fn covering(&self, address: u128) -> impl Iterator<Item = usize> {
+    /// Lengths and routers of the prefixes that an address lies in, the longest first.
+    fn covering(&self, address: u128) -> impl Iterator<Item = (u8, usize)> {
         (0..=self.bits()).rev().filter_map(move |length| {
             let prefix = (address & mask(length), length);
-            self.routers.get(&prefix).copied()
+            Some((length, *self.routers.get(&prefix)?))
         })
     }
 

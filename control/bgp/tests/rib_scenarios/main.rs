@@ -127,6 +127,19 @@ fn rib(config: RibConfig, kinds: &[PeerKind]) -> Rib {
     rib
 }
 
+/// Two peers; the first has announced 10/8 and 11/8 with the same attributes, and 12/8 with others.
+fn two_alike_and_one() -> Rib {
+    let mut rib = rib(config(), &[PeerKind::External; 2]);
+    announce(
+        &mut rib,
+        0,
+        &path(&[65_001], 1),
+        &["10.0.0.0/8", "11.0.0.0/8"],
+    );
+    announce(&mut rib, 0, &path(&[65_001, 9], 1), &["12.0.0.0/8"]);
+    rib
+}
+
 /// What is sent to a peer, decoded.
 fn sent(rib: &mut Rib, peer: u32) -> Vec<Message> {
     settle(rib);
@@ -606,14 +619,7 @@ fn a_refresh_is_enclosed_in_markers_for_who_knows_them() {
 
 #[test]
 fn a_policy_change_sends_only_the_difference() {
-    let mut rib = rib(config(), &[PeerKind::External; 2]);
-    announce(
-        &mut rib,
-        0,
-        &path(&[65_001], 1),
-        &["10.0.0.0/8", "11.0.0.0/8"],
-    );
-    announce(&mut rib, 0, &path(&[65_001, 9], 1), &["12.0.0.0/8"]);
+    let mut rib = two_alike_and_one();
     sent(&mut rib, 1);
     let without_ten = Rule {
         matches: vec![Match::Prefix(vec![PrefixRange::exact(
@@ -1048,14 +1054,7 @@ fn listings_find_exact_longer_and_longest_matches_page_by_page() {
 
 #[test]
 fn the_same_next_hops_are_one_set_and_a_set_is_released_when_nothing_uses_it() {
-    let mut rib = rib(config(), &[PeerKind::External; 2]);
-    announce(
-        &mut rib,
-        0,
-        &path(&[65_001], 1),
-        &["10.0.0.0/8", "11.0.0.0/8"],
-    );
-    announce(&mut rib, 0, &path(&[65_001, 9], 1), &["12.0.0.0/8"]);
+    let mut rib = two_alike_and_one();
     settle(&mut rib);
     let first = rib.poll_fib(2).unwrap();
     assert_eq!((first.sets.len(), first.routes.len()), (1, 2));

@@ -18,6 +18,8 @@ use crate::{Node, Process, wait_until};
 
 /// How long the daemon may take to answer, loading its programs included.
 const START: Duration = Duration::from_secs(30);
+/// The same in the emulated machine of the `vm` suite.
+const START_EMULATED: Duration = Duration::from_secs(180);
 
 /// How long the API may take to answer.
 const API_PATIENCE: Duration = Duration::from_secs(10);
@@ -300,7 +302,7 @@ impl Causeway {
     fn wait_answer(&mut self) -> Result<()> {
         wait_until(
             &format!("causewayd on {} to answer", self.node.name()),
-            START,
+            start_limit(),
             || {
                 self.process.check_running()?;
                 self.api("/v1/status").map(drop)
@@ -390,7 +392,7 @@ impl Causeway {
         fs::rename(next, self.directory.join("causeway.yaml"))?;
         self.process.signal(Signal::SIGHUP)?;
         self.config = config;
-        wait_until("the new configuration", START, || {
+        wait_until("the new configuration", start_limit(), || {
             let status = self.api("/v1/status")?;
             ensure!(generation(&status) > before, "{}", status["config"]);
             Ok(())
@@ -531,6 +533,13 @@ impl Causeway {
             .into_iter()
             .filter(|family| text.contains(family.word()))
             .collect())
+    }
+}
+
+fn start_limit() -> Duration {
+    match std::env::var_os("CAUSEWAY_VM") {
+        Some(_) => START_EMULATED,
+        None => START,
     }
 }
 

@@ -23,6 +23,13 @@ impl Stage {
     /// Our own daemon on both ToRs, everything learned, resolved and in the maps.
     fn start(lab: &Lab) -> Result<Self> {
         let fabric = Fabric::new(lab)?;
+        // The router's death ends its sessions: what it forwards then is not to depend on what the ToRs still know.
+        for (n, tor) in (1..).zip(&fabric.tors) {
+            tor.ip([
+                format!("route add {} via 10.0.{n}.1 metric 4000", CLIENTS[0]),
+                format!("-6 route add {} via fd00:0:{n}::1 metric 4000", CLIENTS[1]),
+            ])?;
+        }
         let start = |index| fabric.start_tor(index, None, |_| {});
         let tors = [start(0)?, start(1)?];
         let causeway = Causeway::start(&fabric.router, Fabric::gateway())?;

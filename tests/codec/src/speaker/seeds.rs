@@ -19,7 +19,10 @@ const UNRESOLVED: u8 = 0b0000_0001;
 pub fn all() -> Vec<(&'static str, Vec<u8>)> {
     use Step as S;
 
-    let establish = |peer: u8| vec![S::Establish.octet(), peer, 0];
+    let establish = |peers: &[u8]| -> Vec<u8> {
+        let octets = peers.iter().map(|peer| [S::Establish.octet(), *peer, 0]);
+        octets.flatten().collect()
+    };
     let announce = |socket: u8, families: u8, which: u8, path: u8, rest: u8| {
         vec![
             S::Announce.octet(),
@@ -100,19 +103,11 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
         ),
         (
             "two",
-            story(
-                PROMPT,
-                0x05,
-                &[establish(0), establish(1), both(0), both(1)],
-            ),
+            story(PROMPT, 0x05, &[establish(&[0, 1]), both(0), both(1)]),
         ),
         (
             "withdrawn",
-            story(
-                PROMPT,
-                0,
-                &[establish(0), establish(2), both(0), withdraw(0, 5)],
-            ),
+            story(PROMPT, 0, &[establish(&[0, 2]), both(0), withdraw(0, 5)]),
         ),
         (
             "multipath",
@@ -120,9 +115,7 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
                 MULTIPATH,
                 0,
                 &[
-                    establish(0),
-                    establish(1),
-                    establish(2),
+                    establish(&[0, 1, 2]),
                     both(0),
                     both(1),
                     both(2),
@@ -136,9 +129,7 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
                 PROMPT,
                 0,
                 &[
-                    establish(2),
-                    establish(3),
-                    establish(6),
+                    establish(&[2, 3, 6]),
                     announce(0, 2, 0xff, 0, 0x28),
                     announce(1, 2, 0x3c, 4, 0x08),
                 ],
@@ -150,14 +141,13 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
                 PROMPT,
                 0,
                 &[
-                    establish(0),
-                    establish(1),
+                    establish(&[0, 1]),
                     both(0),
                     end_of_rib(0, 0),
                     end_of_rib(0, 1),
                     one(S::Close, &[0]),
                     pass(2, 3),
-                    establish(0),
+                    establish(&[0]),
                     announce(1, 2, 0x03, 0, 0),
                     end_of_rib(1, 0),
                     end_of_rib(1, 1),
@@ -171,8 +161,7 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
                 PROMPT,
                 0,
                 &[
-                    establish(0),
-                    establish(2),
+                    establish(&[0, 2]),
                     both(0),
                     one(S::Close, &[0]),
                     pass(3, 12),
@@ -186,8 +175,7 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
                 RESTARTING,
                 3,
                 &[
-                    establish(0),
-                    establish(2),
+                    establish(&[0, 2]),
                     both(0),
                     end_of_rib(0, 0),
                     end_of_rib(0, 1),
@@ -199,7 +187,11 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
         ),
         (
             "restart_times_out",
-            story(RESTARTING, 3, &[establish(0), both(0), pass(3, 7), both(0)]),
+            story(
+                RESTARTING,
+                3,
+                &[establish(&[0]), both(0), pass(3, 7), both(0)],
+            ),
         ),
         (
             "max_prefixes",
@@ -207,11 +199,11 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
                 PROMPT,
                 0x10,
                 &[
-                    establish(1),
+                    establish(&[1]),
                     announce(0, 0, 0x3f, 0, 0),
                     announce(0, 0, 0xff, 0, 0),
                     pass(2, 31),
-                    establish(1),
+                    establish(&[1]),
                 ],
             ),
         ),
@@ -221,8 +213,7 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
                 PROMPT,
                 0x04,
                 &[
-                    establish(0),
-                    establish(2),
+                    establish(&[0, 2]),
                     announce(0, 2, 0xff, 0x80, 4),
                     announce(0, 2, 0xf0, 0x40, 0),
                     one(S::Reconfigure, &[0x02]),
@@ -235,7 +226,7 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
             story(
                 PROMPT,
                 0x06,
-                &[establish(4), both(0), one(S::Reconfigure, &[0x01])],
+                &[establish(&[4]), both(0), one(S::Reconfigure, &[0x01])],
             ),
         ),
         (
@@ -244,26 +235,26 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
                 PROMPT,
                 0,
                 &[
-                    establish(5),
-                    establish(6),
-                    establish(7),
+                    establish(&[5, 6, 7]),
                     both(0),
                     both(1),
                     one(S::Reconfigure, &[0x02]),
                     one(S::Close, &[0]),
-                    establish(7),
+                    establish(&[7]),
                 ],
             ),
         ),
-        ("stranger", story(PROMPT, 0, &[establish(8), establish(8)])),
+        (
+            "stranger",
+            story(PROMPT, 0, &[establish(&[8]), establish(&[8])]),
+        ),
         (
             "refresh",
             story(
                 PROMPT,
                 0x05,
                 &[
-                    establish(0),
-                    establish(2),
+                    establish(&[0, 2]),
                     both(0),
                     one(S::Refresh, &[1, 0]),
                     one(S::Refresh, &[0, 2]),
@@ -280,9 +271,7 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
                 SLOW,
                 0x05,
                 &[
-                    establish(0),
-                    establish(1),
-                    establish(2),
+                    establish(&[0, 1, 2]),
                     both(0),
                     one(S::Credit, &[0, 1]),
                     one(S::Program, &[0]),
@@ -298,8 +287,7 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
                 SLOW,
                 0,
                 &[
-                    establish(0),
-                    establish(2),
+                    establish(&[0, 2]),
                     one(S::Crowd, &[0, 0, 0]),
                     one(S::Crowd, &[0, 1, 0]),
                     one(S::Credit, &[1, 255]),
@@ -313,8 +301,7 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
                 UNRESOLVED,
                 0,
                 &[
-                    establish(0),
-                    establish(2),
+                    establish(&[0, 2]),
                     both(0),
                     announce(1, 2, 0x0f, 0, 1),
                     one(S::NextHop, &[0, 5]),
@@ -330,8 +317,7 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
                 PROMPT,
                 0,
                 &[
-                    establish(0),
-                    establish(2),
+                    establish(&[0, 2]),
                     announce(0, 2, 0x0f, 0x02, 0),
                     announce(1, 0, 0x0f, 0, 0x20),
                     announce(0, 0, 0x0f, 0, 3),
@@ -344,8 +330,7 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
                 PROMPT,
                 0,
                 &[
-                    establish(0),
-                    establish(3),
+                    establish(&[0, 3]),
                     one(S::Originate, &[0x0f]),
                     one(S::Originate, &[0x3f]),
                     both(0),
@@ -359,9 +344,7 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
                 PROMPT,
                 0,
                 &[
-                    establish(0),
-                    establish(2),
-                    establish(1),
+                    establish(&[0, 2, 1]),
                     announce(0, 2, 0x03, 0x10, 0),
                     announce(0, 2, 0x0c, 0x20, 0),
                 ],
@@ -373,16 +356,16 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
                 PROMPT,
                 1,
                 &[
-                    establish(0),
+                    establish(&[0]),
                     both(0),
                     one(S::Command, &[9, 9, 0]),
                     one(S::Command, &[0, 1, 0]),
                     pass(2, 5),
-                    establish(0),
+                    establish(&[0]),
                     one(S::Command, &[3, 1, 0]),
-                    establish(0),
+                    establish(&[0]),
                     one(S::Command, &[5, 1, 0]),
-                    establish(0),
+                    establish(&[0]),
                 ],
             ),
         ),
@@ -392,11 +375,10 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
                 PROMPT,
                 1,
                 &[
-                    establish(0),
-                    establish(2),
+                    establish(&[0, 2]),
                     both(0),
                     one(S::Command, &[15, 0, 0]),
-                    establish(0),
+                    establish(&[0]),
                 ],
             ),
         ),
@@ -405,7 +387,7 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
             story(
                 PROMPT,
                 1,
-                &[establish(0), both(0), one(S::Command, &[31, 0, 0])],
+                &[establish(&[0]), both(0), one(S::Command, &[31, 0, 0])],
             ),
         ),
         (
@@ -414,14 +396,12 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
                 PROMPT,
                 0,
                 &[
-                    establish(0),
-                    establish(2),
+                    establish(&[0, 2]),
                     both(0),
                     one(S::Reconfigure, &[0x40]),
                     one(S::Reconfigure, &[0x08]),
                     one(S::Reconfigure, &[0x80]),
-                    establish(0),
-                    establish(2),
+                    establish(&[0, 2]),
                 ],
             ),
         ),
@@ -431,11 +411,11 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
                 PROMPT,
                 0,
                 &[
-                    establish(0),
+                    establish(&[0]),
                     both(0),
                     one(S::Notification, &[0, 6, 4]),
                     pass(2, 2),
-                    establish(0),
+                    establish(&[0]),
                 ],
             ),
         ),
@@ -457,10 +437,10 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
                 PROMPT,
                 0,
                 &[
-                    establish(0),
+                    establish(&[0]),
                     both(0),
                     pass(2, 91),
-                    establish(1),
+                    establish(&[1]),
                     pass(2, 10),
                 ],
             ),
@@ -471,7 +451,7 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
                 SLOW,
                 0x05,
                 &[
-                    establish(0),
+                    establish(&[0]),
                     pass(2, 60),
                     one(S::Keepalive, &[0]),
                     pass(2, 60),
@@ -488,7 +468,7 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
                 &[
                     one(S::Accept, &[0, 0]),
                     one(S::Bytes, &[0, 5, 1, 2, 3, 4, 5]),
-                    establish(2),
+                    establish(&[2]),
                     one(S::Bytes, &[0, 3, 0xff, 0xff, 0]),
                 ],
             ),
@@ -499,7 +479,7 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
                 PROMPT,
                 0,
                 &[
-                    establish(0),
+                    establish(&[0]),
                     both(0),
                     one(
                         S::Message,
@@ -561,7 +541,7 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
                 &[
                     vec![S::Establish.octet(), 0, 0x02],
                     vec![S::Establish.octet(), 1, 0xff],
-                    establish(2),
+                    establish(&[2]),
                     announce(2, 0, 0x0f, 0x04, 0),
                     both(0),
                 ],
@@ -573,8 +553,7 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
                 SLOW,
                 0,
                 &[
-                    establish(0),
-                    establish(2),
+                    establish(&[0, 2]),
                     unpolled(both(0)),
                     unpolled(both(1)),
                     unpolled(withdraw(0, 3)),
@@ -590,13 +569,13 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
                 PROMPT,
                 0x20,
                 &[
-                    establish(0),
+                    establish(&[0]),
                     one(S::Close, &[0]),
                     pass(2, 2),
-                    establish(0),
+                    establish(&[0]),
                     one(S::Close, &[0]),
                     pass(2, 4),
-                    establish(0),
+                    establish(&[0]),
                     one(S::Close, &[0]),
                     pass(2, 8),
                 ],

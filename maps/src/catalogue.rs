@@ -51,7 +51,7 @@ impl MapSpec {
         kind: MapKind,
         max_entries: u32,
         flags: u32,
-        meaning: &[&str],
+        meaning: &[&[&str]],
     ) -> Self {
         Self {
             name,
@@ -60,7 +60,7 @@ impl MapSpec {
             value_size: size_of::<V>() as u32,
             max_entries,
             flags,
-            layout_hash: fnv1a_more(fnv1a(&[name, K::LAYOUT, V::LAYOUT]), meaning),
+            layout_hash: fnv1a_more(fnv1a(&[&[name], K::LAYOUT, V::LAYOUT]), meaning),
         }
     }
 }
@@ -87,7 +87,7 @@ pub const OCTETS: u32 = 256;
 /// `BPF_F_NO_PREALLOC`: LPM tries demand it.
 pub const NO_PREALLOC: u32 = 1;
 
-const GROUP_ID: &[&str] = &["group id"];
+const GROUP_ID: &[&[&str]] = &[&["group id"]];
 
 /// Prefix → group id, IPv4.
 pub const ROUTES4: MapSpec = MapSpec::new::<RouteKey4, u32>(
@@ -120,7 +120,7 @@ pub const FLAT4: MapSpec = MapSpec::new::<u32, u32>(
     MapKind::ArrayOfMaps,
     OCTETS,
     0,
-    &["of flat4_table", Flat4Block::LAYOUT],
+    &[&["of flat4_table"], Flat4Block::LAYOUT],
 );
 /// The inner maps of [`FLAT4`]: second octet → groups by third octet. Not an entry of [`ALL`].
 pub const FLAT4_TABLE: MapSpec =
@@ -131,7 +131,7 @@ pub const GROUPS: MapSpec = MapSpec::new::<u32, Group>(
     MapKind::Array,
     MAX_GROUPS,
     0,
-    &["slot by upper bits of the flow hash", Slot::LAYOUT],
+    &[&["slot by upper bits of the flow hash"], Slot::LAYOUT],
 );
 /// Next-hop id → where to send.
 pub const NEXT_HOPS: MapSpec =
@@ -142,13 +142,13 @@ pub const LIVENESS: MapSpec = MapSpec::new::<u32, u32>(
     MapKind::Array,
     MAX_NEXT_HOPS,
     0,
-    &["why it is dead"],
+    &[&["why it is dead"]],
 );
 /// Ifindex → may it forward.
 pub const PORTS: MapSpec = MapSpec::new::<u32, Port>("ports", MapKind::Array, MAX_IFINDEX, 0, &[]);
 /// Parent interface and VLAN id → ifindex of the VLAN device.
 pub const VLANS: MapSpec =
-    MapSpec::new::<VlanKey, u32>("vlans", MapKind::Hash, MAX_VLANS, 0, &["ifindex"]);
+    MapSpec::new::<VlanKey, u32>("vlans", MapKind::Hash, MAX_VLANS, 0, &[&["ifindex"]]);
 /// Ifindex → redirect target.
 pub const TX_PORTS: MapSpec =
     MapSpec::new::<u32, TxPort>("tx_ports", MapKind::DevMap, MAX_IFINDEX, 0, &[]);
@@ -166,18 +166,19 @@ pub const COUNTERS: MapSpec = MapSpec::new::<u32, Counter>(
     MapKind::PerCpuArray,
     Hook::SLOTS,
     0,
-    &["by hook and reason"],
+    &[&["by hook and reason"]],
 );
-/// Slots of `layout`: more than there are maps, so that a new map doesn't change it.
-pub const MAX_LAYOUTS: u32 = 32;
+/// Entries of `layout`: for every map, and for its successor while a new version takes over.
+pub const MAX_LAYOUTS: u32 = 64;
 
-/// Layout hashes of [`ALL`], in its order, as the pinned maps were made with.
+/// Kernel's id of a pinned map → the layout hash that it was made with. By id, so that a map and what is known of it are
+/// never two things, whenever a daemon dies.
 pub const LAYOUT: MapSpec = MapSpec::new::<u32, u64>(
     "layout",
-    MapKind::Array,
+    MapKind::Hash,
     MAX_LAYOUTS,
     0,
-    &["hash by catalogue position"],
+    &[&["layout hash by map id"]],
 );
 
 /// Every map, `layout` last.
@@ -215,6 +216,6 @@ mod tests {
                 );
             }
         }
-        assert!(ALL.len() <= LAYOUT.max_entries as usize);
+        assert!(2 * ALL.len() <= LAYOUT.max_entries as usize);
     }
 }

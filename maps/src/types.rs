@@ -121,7 +121,6 @@ pub mod dead {
     pub const BFD: u32 = 1 << 2;
 }
 
-#[cfg(not(feature = "upgrade-fixture"))]
 shared_struct! {
     /// Value of `next_hops`: where a frame goes and what its Ethernet header says.
     pub struct NextHop {
@@ -144,37 +143,11 @@ shared_struct! {
         /// The neighbour's IP address, which TC gives to the kernel to resolve: IPv6 in network order, or IPv4 in the
         /// first four bytes; see [`next_hop_flags::NEIGHBOUR6`].
         pub addr: [u8; 16],
-    }
-    size = 48;
-}
-
-#[cfg(feature = "upgrade-fixture")]
-shared_struct! {
-    /// Value of `next_hops`: where a frame goes and what its Ethernet header says.
-    pub struct NextHop {
-        /// Interface to send on; for an 802.1Q link the VLAN device. 0 for none: nothing is sent.
-        pub ifindex: u32,
-        /// Interface that XDP sends on, and the slot of `tx_ports`: the parent of a VLAN device, else `ifindex`.
-        pub tx_ifindex: u32,
-        /// Largest IP packet, in bytes, that fits that interface.
-        pub mtu: u32,
-        /// Bits of [`next_hop_flags`].
-        pub flags: u32,
-        /// The neighbour's MAC address.
-        pub dst_mac: [u8; 6],
-        /// The interface's own MAC address.
-        pub src_mac: [u8; 6],
-        /// VLAN id of the tag that XDP sends with, 1 to 4094, in host order; 0 for no tag.
-        pub vlan: u16,
-        /// Zero.
-        pub reserved: u16,
-        /// The neighbour's IP address, which TC gives to the kernel to resolve: IPv6 in network order, or IPv4 in the
-        /// first four bytes; see [`next_hop_flags::NEIGHBOUR6`].
-        pub addr: [u8; 16],
-        /// What the version before did not have.
+        /// What the version before the upgrade test's did not have.
+        #[cfg(feature = "upgrade-fixture")]
         pub fixture: [u8; 8],
     }
-    size = 56;
+    size = if cfg!(feature = "upgrade-fixture") { 56 } else { 48 };
 }
 
 /// Bits of [`NextHop::flags`].
@@ -213,33 +186,20 @@ pub mod port_flags {
     pub const POD: u32 = 1 << 2;
 }
 
-#[cfg(not(feature = "upgrade-fixture"))]
 shared_struct! {
     /// Key of `vlans`: a tag as it arrives. The value is the ifindex of the VLAN device, which is the port that the rest
     /// of the pipeline sees.
     #[derive(Hash, PartialOrd, Ord)]
     pub struct VlanKey {
         /// Interface that the tagged frame came in on.
+        #[cfg(not(feature = "upgrade-fixture"))]
         pub parent: u32,
         /// VLAN id, 1 to 4094, in host order.
         pub vid: u16,
         /// Zero.
         pub reserved: u16,
-    }
-    size = 8;
-}
-
-#[cfg(feature = "upgrade-fixture")]
-shared_struct! {
-    /// Key of `vlans`: a tag as it arrives. The value is the ifindex of the VLAN device, which is the port that the rest
-    /// of the pipeline sees.
-    #[derive(Hash, PartialOrd, Ord)]
-    pub struct VlanKey {
-        /// VLAN id, 1 to 4094, in host order.
-        pub vid: u16,
-        /// Zero.
-        pub reserved: u16,
-        /// Interface that the tagged frame came in on.
+        /// Interface that the tagged frame came in on; the upgrade test's version has it last.
+        #[cfg(feature = "upgrade-fixture")]
         pub parent: u32,
     }
     size = 8;
@@ -368,7 +328,10 @@ mod tests {
 
     #[test]
     fn a_layout_names_every_field() {
-        assert_eq!(RouteKey4::LAYOUT, "RouteKey4{prefix_len:u32;addr:[u8; 4];}");
+        assert_eq!(
+            RouteKey4::LAYOUT,
+            ["RouteKey4", "prefix_len:u32", "addr:[u8; 4]"]
+        );
     }
 
     #[test]

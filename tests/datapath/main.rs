@@ -11,7 +11,7 @@ use bytemuck::Zeroable;
 use causeway_datapath::{
     AttachMode, Datapath, Error, LoadOptions, OBJECT, TcHook, TcProgram, XdpMode,
 };
-use causeway_maps::catalogue::{LAYOUT, MAX_IFINDEX, NEXT_HOPS};
+use causeway_maps::catalogue::{ALL, LAYOUT, MAX_IFINDEX, NEXT_HOPS, ROUTES4};
 use causeway_maps::{
     Flat4Block, Flat4Root, Group, GroupId, Hook, NextHop, NextHopId, Reason, RouteKey4, RouteKey6,
 };
@@ -92,6 +92,15 @@ fn some_of_everything() -> Vec<Op> {
         Op::PutRoutes4(vec![route4(1), route4(2)]),
         Op::PutRoutes6(vec![route6(1)]),
     ]
+}
+
+/// A process that wrote [`some_of_everything`] and has ended.
+fn leave_everything(options: &LoadOptions<'_>) -> Result<()> {
+    let mut datapath = Datapath::load(options)?;
+    for op in &some_of_everything() {
+        datapath.apply(op)?;
+    }
+    Ok(datapath.commit()?)
 }
 
 #[test]
@@ -209,31 +218,31 @@ fn an_entry_that_the_kernel_refuses_is_named_and_the_others_are_written() {
     });
 }
 
-/// Records another layout hash for a map, as a release of another time would have left it.
-fn relabel(options: &LoadOptions<'_>, map: &str) -> Result<()> {
-    let mut all = causeway_maps::catalogue::ALL.iter();
-    let position = all.position(|spec| spec.name == map);
-    let position = u32::try_from(position.context("no such map")?)?;
+/// Records a layout hash for a pinned map, as a release of another time would have left it.
+fn label(options: &LoadOptions<'_>, map: &str, hash: u64) -> Result<()> {
+    let show = std::process::Command::new("bpftool")
+        .args(["-j", "map", "show", "pinned"])
+        .arg(options.pin_dir.join(map))
+        .output()?;
+    let facts: serde_json::Value = serde_json::from_slice(&show.stdout)?;
+    let id = u32::try_from(facts["id"].as_u64().context("no id")?)?;
+    let bytes = |bytes: &[u8]| bytes.iter().map(u8::to_string).collect::<Vec<_>>();
+    let (key, value) = (bytes(&id.to_ne_bytes()), bytes(&hash.to_ne_bytes()));
+    let words = [vec!["key".into()], key, vec!["value".into()], value].concat();
     let layout = options.pin_dir.join(LAYOUT.name);
-    bpftool(
-        &["map", "update", "pinned"],
-        &layout,
-        &update_words(position),
-    )
+    bpftool(&["map", "update", "pinned"], &layout, &words)
 }
+
+/// The hash of a layout that nobody knows.
+const UNKNOWN: u64 = 1;
 
 #[test]
 fn a_map_of_an_unknown_layout_is_made_anew_with_those_it_is_bound_to() {
     on_a_host(|bpffs| {
         let options = options(bpffs);
-        let mut datapath = Datapath::load(&options)?;
-        for op in &some_of_everything() {
-            datapath.apply(op)?;
-        }
-        datapath.commit()?;
-        drop(datapath);
+        leave_everything(&options)?;
         // `groups` names next hops by id, and routes name groups: ids of two makings would mix.
-        relabel(&options, "groups")?;
+        label(&options, "groups", UNKNOWN)?;
         let datapath = Datapath::load(&options)?;
         let recreated = datapath.recreated();
         let named = |map| recreated.iter().any(|other| other.map == map);
@@ -262,7 +271,7 @@ fn an_upgrade_that_is_not_completed_leaves_programs_and_maps_as_they_were() {
         datapath.commit()?;
         let before = datapath.dump()?;
         drop(datapath);
-        relabel(&options, "groups")?;
+        label(&options, "groups", UNKNOWN)?;
 
         // Killed before its maps were complete, twice.
         for _ in 0..2 {
@@ -295,16 +304,57 @@ fn an_upgrade_that_is_not_completed_leaves_programs_and_maps_as_they_were() {
     });
 }
 
+/// Some maps have taken their places and some have not: each is still known for what it is.
+#[test]
+fn a_process_that_dies_between_two_renames_leaves_maps_that_its_successor_understands() {
+    on_a_host(|bpffs| {
+        let options = options(bpffs);
+        let mut datapath = Datapath::load(&options)?;
+        datapath.attach("up0", ifindex("up0")?, AttachMode::Native)?;
+        datapath.commit()?;
+        drop(datapath);
+        label(&options, "groups", UNKNOWN)?;
+        label(&options, "counters", UNKNOWN)?;
+        drop(Datapath::load(&options)?);
+        for map in ["counters", "groups"] {
+            let next = options.pin_dir.join("next").join(map);
+            std::fs::rename(&next, options.pin_dir.join(map))?;
+            let datapath = Datapath::load(&options)?;
+            let misfits = datapath.recreated().iter();
+            let misfits: Vec<_> = misfits
+                .filter(|other| other.reason.contains("layout"))
+                .map(|other| other.map)
+                .collect();
+            let left: &[&str] = if map == "counters" { &["groups"] } else { &[] };
+            ensure!(misfits == left, "after {map}: {:?}", datapath.recreated());
+        }
+        Ok(())
+    });
+}
+
+/// What is known of maps that are gone is forgotten: a daemon may fail a hundred times before it succeeds.
+#[test]
+fn an_upgrade_may_fail_any_number_of_times() {
+    on_a_host(|bpffs| {
+        let options = options(bpffs);
+        let mut datapath = Datapath::load(&options)?;
+        datapath.attach("up0", ifindex("up0")?, AttachMode::Native)?;
+        drop(datapath);
+        label(&options, "groups", UNKNOWN)?;
+        for _ in 0..12 {
+            ensure!(Datapath::load(&options)?.incomplete());
+        }
+        let layouts = Datapath::pinned_entries(&options.pin_dir, LAYOUT.name)?;
+        ensure!(layouts <= 2 * ALL.len(), "{layouts}");
+        Ok(())
+    });
+}
+
 #[test]
 fn a_map_of_another_capacity_gives_its_entries_to_the_new_one() {
     on_a_host(|bpffs| {
         let options = options(bpffs);
-        let mut datapath = Datapath::load(&options)?;
-        for op in &some_of_everything() {
-            datapath.apply(op)?;
-        }
-        datapath.commit()?;
-        drop(datapath);
+        leave_everything(&options)?;
         let routes4 = options.pin_dir.join("routes4");
         std::fs::remove_file(&routes4)?;
         let words = [
@@ -315,6 +365,7 @@ fn a_map_of_another_capacity_gives_its_entries_to_the_new_one() {
         let bytes = "key 32 0 0 0 10 0 0 1 value 3 0 0 0";
         let words: Vec<String> = bytes.split(' ').map(String::from).collect();
         bpftool(&["map", "update", "pinned"], &routes4, &words)?;
+        label(&options, "routes4", ROUTES4.layout_hash)?;
 
         let datapath = Datapath::load(&options)?;
         let [recreated] = datapath.recreated() else {
@@ -422,13 +473,6 @@ fn flat_tables_are_made_written_and_dropped() {
         ensure!(datapath.dead()? == [(NextHopId(7), 2)]);
         Ok(())
     });
-}
-
-fn update_words(position: u32) -> Vec<String> {
-    let bytes = |bytes: &[u8]| bytes.iter().map(u8::to_string).collect::<Vec<_>>();
-    let key = bytes(&position.to_ne_bytes());
-    let value = bytes(&1_u64.to_ne_bytes());
-    [vec!["key".into()], key, vec!["value".into()], value].concat()
 }
 
 fn bpftool(verb: &[&str], path: &Path, words: &[String]) -> Result<()> {

@@ -25,7 +25,7 @@ use crate::attach::{self, AttachMode, Attachment, XdpMode};
 use crate::dump;
 use crate::error::{ApplyError, Error, KeyFailure};
 use crate::migrate;
-use crate::pins::{Found, PinDir, Recreated};
+use crate::pins::{Found, Layouts, PinDir, Recreated};
 use crate::preflight::check_host;
 use crate::sys;
 use crate::tc::{self, TcHook, TcProgram};
@@ -135,6 +135,7 @@ impl Datapath {
             .load(&options.object)
             .map_err(|error| Error::Load(Box::new(error)))?;
         let maps = Maps::open(&paths)?;
+        maps.record_layouts()?;
         let mut recreated = Vec::new();
         for (spec, (found, path)) in ALL.iter().zip(found.into_iter().zip(&paths)) {
             let Found::Misfit { map, reason, by } = found else {
@@ -210,7 +211,6 @@ impl Datapath {
             return Ok(());
         }
         self.pins.commit_next()?;
-        PinDir::record_hashes(self.maps.fd(&LAYOUT))?;
         self.state = State::Committed;
         Ok(())
     }
@@ -494,6 +494,16 @@ impl Maps {
     fn fd(&self, spec: &MapSpec) -> BorrowedFd<'_> {
         let position = ALL.iter().position(|other| other.name == spec.name);
         self.0[position.expect("every spec is in the catalogue")].as_fd()
+    }
+
+    /// Notes the layouts of all maps, new ones among them.
+    fn record_layouts(&self) -> Result<(), Error> {
+        let layouts = Layouts(self.fd(&LAYOUT));
+        for spec in ALL {
+            let failed = Error::system(format!("recording the layout of map {}", spec.name));
+            layouts.record(self.fd(spec), spec).map_err(failed)?;
+        }
+        Ok(())
     }
 
     fn put<V: Pod>(&self, spec: &MapSpec, index: u32, value: &V) -> Result<(), ApplyError> {

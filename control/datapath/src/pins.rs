@@ -1,9 +1,10 @@
 //! Pinned maps: which of them still fit this program.
 //!
 //! aya takes any map that it finds pinned, whatever its type, sizes or meaning. So each is checked first against the
-//! catalogue, and by the layout hash that the `layout` map keeps. One that doesn't fit is made anew beside the old one, in
-//! the directory `next`; it takes the old one's place when the programs that use it are at work. A process that dies before
-//! leaves the old maps to its successor, and the old programs never notice.
+//! catalogue, and by the layout hash that the map `layout` keeps for it. One that doesn't fit is made anew beside the old
+//! one, in the directory `next`; it takes the old one's place when the programs that use it are at work. A process that dies
+//! before leaves the old maps to its successor, and the old programs never notice. Between two renames some maps are new
+//! and some are not; as hashes are kept by the kernel's id of a map, each of them is still known for what it is.
 
 use std::fs;
 use std::io;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 use causeway_maps::MapSpec;
 use causeway_maps::catalogue::{ALL, LAYOUT};
 
+use crate::dump;
 use crate::error::Error;
 use crate::migrate::{self, Conversion};
 use crate::sys;
@@ -104,18 +106,32 @@ impl PinDir {
 
     /// What is to become of each pinned map, by position in the catalogue.
     pub(crate) fn examine(&self) -> Result<Vec<Found>, Error> {
-        let hashes = self.recorded_hashes()?;
-        let examine = |(position, spec): (usize, &'static MapSpec)| {
+        let layouts = self.layouts()?;
+        let mut ids = Vec::with_capacity(ALL.len());
+        let mut examine = |spec: &'static MapSpec| {
             let path = self.map(spec);
             let Some(map) = open_if_pinned(&path)? else {
                 return Ok(Found::Nothing);
             };
-            let failed = || Error::system(format!("reading the facts of map {}", path.display()));
-            let recorded = hashes.get(position).copied().unwrap_or(0);
-            let differing = differences(map.as_fd(), spec).map_err(failed())?;
-            Ok(fate(spec, map, recorded, &differing))
+            let read = || -> io::Result<_> {
+                let id = sys::map_info(map.as_fd())?.id;
+                let layouts = layouts.as_ref().map(|layouts| Layouts(layouts.as_fd()));
+                let recorded = layouts.map_or(Ok(None), |layouts| layouts.of(id))?;
+                Ok((id, recorded, differences(map.as_fd(), spec)?))
+            };
+            let failed = Error::system(format!("reading the facts of map {}", path.display()));
+            let (id, recorded, differing) = read().map_err(failed)?;
+            ids.push(id);
+            Ok(fate(spec, map, recorded.unwrap_or(0), &differing))
         };
-        ALL.iter().enumerate().map(examine).collect()
+        let found = ALL.iter().map(&mut examine).collect::<Result<_, Error>>()?;
+        if let Some(layouts) = &layouts {
+            let forgotten = Layouts(layouts.as_fd()).retain(&ids);
+            forgotten.map_err(Error::system(
+                "forgetting the layouts of maps that are gone",
+            ))?;
+        }
+        Ok(found)
     }
 
     /// Forgets the maps of an upgrade that was not completed: the programs at work use others.
@@ -143,42 +159,15 @@ impl PinDir {
         Ok(())
     }
 
-    /// The hashes that the pinned maps were made with, by position in the catalogue; none if that is not known.
-    fn recorded_hashes(&self) -> Result<Vec<u64>, Error> {
+    /// The map of hashes, if there is one that can be understood.
+    fn layouts(&self) -> Result<Option<OwnedFd>, Error> {
         let path = self.map(&LAYOUT);
         let Some(map) = open_if_pinned(&path)? else {
-            return Ok(Vec::new());
+            return Ok(None);
         };
-        let action = || format!("reading {}", path.display());
-        let differing = differences(map.as_fd(), &LAYOUT).map_err(Error::system(action()))?;
-        if !differing.is_empty() {
-            return Ok(Vec::new());
-        }
-        let positions = 0..LAYOUT.max_entries;
-        let hashes = positions.map(|position| {
-            let mut hash = [0; 8];
-            sys::lookup(map.as_fd(), &position.to_ne_bytes(), &mut hash)
-                .map(|_found| u64::from_ne_bytes(hash))
-        });
-        hashes
-            .collect::<io::Result<_>>()
-            .map_err(Error::system(action()))
-    }
-
-    /// Records the hashes of this program's maps in `layout`.
-    pub(crate) fn record_hashes(layout: BorrowedFd<'_>) -> Result<(), Error> {
-        for (position, spec) in (0_u32..).zip(ALL) {
-            sys::update(
-                layout,
-                &position.to_ne_bytes(),
-                &spec.layout_hash.to_ne_bytes(),
-            )
-            .map_err(Error::system(format!(
-                "recording the layout of map {}",
-                spec.name
-            )))?;
-        }
-        Ok(())
+        let differing = differences(map.as_fd(), &LAYOUT);
+        let differing = differing.map_err(Error::system(format!("reading {}", path.display())))?;
+        Ok(differing.is_empty().then_some(map))
     }
 
     /// Removes every pin of ours, which detaches the programs and frees the maps.
@@ -199,6 +188,34 @@ impl PinDir {
         }
         for dir in [&links, &self.path.join(NEXT), &self.path] {
             fs::remove_dir(dir).map_err(Error::system(format!("rmdir {}", dir.display())))?;
+        }
+        Ok(())
+    }
+}
+
+/// The map `layout`: what other maps were made with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Layouts<'a>(pub(crate) BorrowedFd<'a>);
+
+impl Layouts<'_> {
+    /// The layout hash of the map with this id, if it is known.
+    fn of(self, id: u32) -> io::Result<Option<u64>> {
+        let mut hash = [0; 8];
+        let known = sys::lookup(self.0, &id.to_ne_bytes(), &mut hash)?;
+        Ok(known.then(|| u64::from_ne_bytes(hash)))
+    }
+
+    /// Notes that `map` has the layout of `spec`.
+    pub(crate) fn record(self, map: BorrowedFd<'_>, spec: &MapSpec) -> io::Result<()> {
+        let id = sys::map_info(map)?.id;
+        sys::update(self.0, &id.to_ne_bytes(), &spec.layout_hash.to_ne_bytes())
+    }
+
+    /// Forgets all others: the kernel may give their ids to new maps.
+    fn retain(self, ids: &[u32]) -> io::Result<()> {
+        let known = dump::entries::<u32, u64>(self.0)?;
+        for (id, _) in known.into_iter().filter(|(id, _)| !ids.contains(id)) {
+            sys::delete(self.0, &id.to_ne_bytes())?;
         }
         Ok(())
     }

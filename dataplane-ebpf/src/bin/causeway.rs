@@ -438,7 +438,7 @@ mod maps {
     static COUNTERS: PerCpuArray<Counter, { Hook::SLOTS as usize }> = PerCpuArray::new();
     // Written and read by userspace only.
     #[btf_map(name = "layout")]
-    static LAYOUT: Array<u64, { MAX_LAYOUTS as usize }> = Array::new();
+    static LAYOUT: HashMap<u32, u64, { MAX_LAYOUTS as usize }> = HashMap::new();
 
     /// What the kernel would do with a packet whose interface is not in `tx_ports`; never used, because the pipeline
     /// looks at the answer first.

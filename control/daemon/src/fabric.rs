@@ -34,7 +34,9 @@ use causeway_net::{
     Fact, Hop, Limits, NamePattern, Network, NetworkConfig, NextHopKey, PortRole, PortRule, Probe,
     Resolution, SetId, Subnet,
 };
-use causeway_netlink::{Event as NetlinkEvent, Monitor, MonitorConfig, Neighbours, RouteEvents};
+use causeway_netlink::{
+    Event as NetlinkEvent, Monitor, MonitorConfig, Neighbours, RouteEvent, RouteEvents,
+};
 use causeway_plan::{Failure, Interest, Key, Planner, Refusals};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -243,8 +245,10 @@ pub(crate) struct Fabric {
     kernel: Kernel,
     uplinks: Uplinks,
     liveness: Liveness,
-    /// Everything wanted has been said since the start.
-    settled: bool,
+    /// The speaker has said everything that it wants since the start.
+    said: bool,
+    /// The kernel's routes have been read: some of them lead to pods.
+    listed: bool,
     /// There is a speaker, which takes what it is told; else that waits, and must not fill the queue.
     speaking: bool,
     /// Entries of maps that were put right.
@@ -327,10 +331,8 @@ async fn begin(options: &Options, settings: &Settings, to: Listeners) -> Result<
         fabric.note_deaths(&facts);
         fabric.network.snapshot(facts);
     }
+    fabric.take_over()?;
     while fabric.settle(&mut sockets).await {}
-    if let Some(error) = fabric.uplinks.error() {
-        bail!("{error}");
-    }
     fabric.watch(&mut sockets.monitor);
     fabric.note_addresses();
     Ok(Begun {
@@ -367,7 +369,8 @@ impl Fabric {
         }
         let mut planner = Planner::new(causeway_plan::Capacities::default());
         let dump = datapath.dump()?;
-        let inherited = !dump.routes4.is_empty() || !dump.routes6.is_empty();
+        let inherited =
+            !dump.routes4.is_empty() || !dump.routes6.is_empty() || datapath.incomplete();
         planner.restore(dump);
         let liveness = Liveness::open(&datapath)?;
         let mut fabric = Self {
@@ -377,7 +380,8 @@ impl Fabric {
             kernel,
             uplinks: Uplinks::default(),
             liveness,
-            settled: false,
+            said: false,
+            listed: false,
             speaking: false,
             repaired: 0,
             backoff: Backoff::default(),
@@ -479,6 +483,10 @@ impl Fabric {
                     Ok(event) => {
                         kernel::found(&mut self.network, &event);
                         self.kernel.found(&event);
+                        if !self.listed && matches!(event, RouteEvent::ListingEnds) {
+                            self.listed = true;
+                            self.prune();
+                        }
                     }
                     Err(error) => self.kernel.failed(&error),
                 },
@@ -533,13 +541,21 @@ impl Fabric {
             Command::Track(NextHopInterest::Track(key)) => self.network.track(from_bgp(key)),
             Command::Track(NextHopInterest::Release(key)) => self.network.release(from_bgp(key)),
             Command::Settled => {
-                self.settled = true;
-                self.planner.prune();
-                self.kernel.table().prune();
+                self.said = true;
+                self.prune();
             }
             Command::Configure(settings) => self.configure(options, &settings),
             Command::Ask(question) => question(self),
             Command::Stop => {}
+        }
+    }
+
+    /// What an earlier daemon left and nobody wants goes, once everything wanted is known.
+    fn prune(&mut self) {
+        if self.said && self.listed {
+            self.exchange();
+            self.planner.prune();
+            self.kernel.table().prune();
         }
     }
 
@@ -569,36 +585,26 @@ impl Fabric {
         self.planner.apply_fib(generation, delta);
     }
 
+    /// Puts the programs in the place of those of an earlier version, before the first write: what is written from here on
+    /// is in maps that those do not read. Killed at any moment before, this process leaves nothing that its successor
+    /// would not find as it was.
+    ///
+    /// # Errors
+    ///
+    /// If a program can't be attached to an uplink that is there.
+    fn take_over(&mut self) -> Result<()> {
+        self.exchange();
+        self.uplinks.attach(&mut self.datapath);
+        if let Some(error) = self.uplinks.error() {
+            bail!("{error}");
+        }
+        Ok(self.datapath.commit()?)
+    }
+
     /// Carries changes through to the maps and to the speaker. Returns whether there is more to write: a batch at a time,
     /// so that a link that fails doesn't wait for a table that loads.
     async fn settle(&mut self, sockets: &mut Sockets) -> bool {
-        loop {
-            self.network.update();
-            while let Some((set, flat)) = self.network.poll_set() {
-                let members = flat.iter().map(member).collect();
-                self.planner.redefine(NextHopSetId(set.0), &members);
-                self.kernel.table().define(set, Some(flat));
-            }
-            while let Some(delta) = self.network.poll_delta() {
-                for (ifindex, port) in &delta.ports {
-                    self.uplinks
-                        .changed(&mut self.datapath, *ifindex, port.as_ref());
-                }
-                self.kernel.apply_net(&delta);
-                self.planner.apply_net(delta);
-            }
-            let mut interested = false;
-            while let Some(interest) = self.planner.poll_interest() {
-                interested = true;
-                match interest {
-                    Interest::Track(key) => self.network.track(key),
-                    Interest::Release(key) => self.network.release(key),
-                }
-            }
-            if !interested {
-                break;
-            }
-        }
+        self.exchange();
         while let Some(probe) = self.network.poll_probe() {
             let Probe { ifindex, addr } = probe;
             if let Err(error) = sockets.neighbours.keep_resolved(ifindex, addr).await {
@@ -649,9 +655,40 @@ impl Fabric {
         more || self.kernel.write(&mut sockets.routes).await
     }
 
+    /// Tells facts to the planner and its interest to the network, until neither has news.
+    fn exchange(&mut self) {
+        loop {
+            self.network.update();
+            while let Some((set, flat)) = self.network.poll_set() {
+                let members = flat.iter().map(member).collect();
+                self.planner.redefine(NextHopSetId(set.0), &members);
+                self.kernel.table().define(set, Some(flat));
+            }
+            while let Some(delta) = self.network.poll_delta() {
+                for (ifindex, port) in &delta.ports {
+                    self.uplinks
+                        .changed(&mut self.datapath, *ifindex, port.as_ref());
+                }
+                self.kernel.apply_net(&delta);
+                self.planner.apply_net(delta);
+            }
+            let mut interested = false;
+            while let Some(interest) = self.planner.poll_interest() {
+                interested = true;
+                match interest {
+                    Interest::Track(key) => self.network.track(key),
+                    Interest::Release(key) => self.network.release(key),
+                }
+            }
+            if !interested {
+                break;
+            }
+        }
+    }
+
     /// All is written that is wanted now.
     fn complete(&mut self) {
-        if self.settled && self.datapath.incomplete() {
+        if self.said && self.listed && self.datapath.incomplete() {
             self.datapath.completed();
             self.uplinks.retry();
             self.uplinks.attach(&mut self.datapath);

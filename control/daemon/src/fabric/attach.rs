@@ -30,7 +30,7 @@ struct Uplink {
 enum State {
     Wanted,
     Attached(&'static str),
-    /// The program of an earlier version stays until the maps of this one are complete.
+    /// Not before the maps of this version are complete: meanwhile programs of an earlier one forward with theirs.
     Held,
     Failed(String),
 }
@@ -39,6 +39,12 @@ impl State {
     fn retry(&mut self) {
         if let Self::Failed(_) | Self::Held = self {
             *self = Self::Wanted;
+        }
+    }
+
+    fn hold(&mut self) {
+        if self.wanted() {
+            *self = Self::Held;
         }
     }
 
@@ -122,15 +128,10 @@ impl Uplinks {
         if !self.ports.values().any(wanted) {
             return;
         }
-        let held = match datapath.attached() {
-            Ok(attached) if datapath.incomplete() => attached,
-            _ => Vec::new(),
-        };
         for (ifindex, uplink) in &mut self.ports {
-            let xdp_on = uplink.xdp_on.unwrap_or(*ifindex);
-            if wanted(uplink) && held.iter().any(|(other, _)| *other == xdp_on) {
-                uplink.xdp = State::Held;
-                uplink.tc = State::Held;
+            if datapath.incomplete() {
+                uplink.xdp.hold();
+                uplink.tc.hold();
                 continue;
             }
             if uplink.xdp.wanted() {
@@ -149,7 +150,9 @@ impl Uplinks {
     pub(super) fn state(&self, ifindex: u32) -> String {
         match self.ports.get(&ifindex).map(|uplink| &uplink.xdp) {
             Some(State::Attached(mode)) => (*mode).to_owned(),
-            Some(State::Held) => "attached, by an earlier version".to_owned(),
+            Some(State::Held) => {
+                "waits for the maps of this version; an earlier one's programs forward".to_owned()
+            }
             Some(State::Failed(error)) => error.clone(),
             Some(State::Wanted) | None => "not attached".to_owned(),
         }

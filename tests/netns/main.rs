@@ -17,3 +17,16 @@ mod lab;
 mod netlink;
 mod racks;
 mod routes;
+
+use anyhow::Result;
+use support::Node;
+
+/// Runs `work` on a thread in the node's network.
+fn on<T: Send>(node: &Node, work: impl AsyncFnOnce(&Node) -> Result<T> + Send) -> Result<T> {
+    node.enter(|| {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?
+            .block_on(work(node))
+    })?
+}

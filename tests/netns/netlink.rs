@@ -9,6 +9,8 @@ use causeway_netlink::{Error, Event, Monitor, MonitorConfig, Neighbours};
 use support::{Lab, Node};
 use tokio::time::timeout;
 
+use crate::on;
+
 /// Longest wait for a fact.
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -45,13 +47,14 @@ fn the_first_event_is_everything_there_is() {
 
 #[test]
 fn a_neighbour_is_resolved_when_asked_and_comes_as_a_fact_in_both_families() {
-    Lab::test(|lab| {
-        let (node, other) = pair(lab)?;
-        let mac = mac_of(&other, "up1")?;
-        on(&node, async |_| {
-            let mut monitor = monitor()?;
-            let facts = snapshot(&mut monitor).await?;
-            let ifindex = link_named(&facts, "up0")?.ifindex;
+    watching(
+        async |Watched {
+                   other,
+                   mut monitor,
+                   ifindex,
+                   ..
+               }| {
+            let mac = mac_of(&other, "up1")?;
             let mut neighbours = Neighbours::open()?;
             for addr in ["10.0.0.2", "2001:db8::2"] {
                 let addr: IpAddr = addr.parse()?;
@@ -66,18 +69,18 @@ fn a_neighbour_is_resolved_when_asked_and_comes_as_a_fact_in_both_families() {
                 ensure!(found.to_string() == mac, "{addr} is at {found}, not {mac}");
             }
             Ok(())
-        })
-    });
+        },
+    );
 }
 
 #[test]
 fn a_neighbour_that_nobody_is_fails() {
-    Lab::test(|lab| {
-        let (node, _other) = pair(lab)?;
-        on(&node, async |_| {
-            let mut monitor = monitor()?;
-            let facts = snapshot(&mut monitor).await?;
-            let ifindex = link_named(&facts, "up0")?.ifindex;
+    watching(
+        async |Watched {
+                   mut monitor,
+                   ifindex,
+                   ..
+               }| {
             let nobody: IpAddr = "10.0.0.99".parse()?;
             Neighbours::open()?.keep_resolved(ifindex, nobody).await?;
             until(&mut monitor, |fact| match fact {
@@ -87,8 +90,8 @@ fn a_neighbour_that_nobody_is_fails() {
                 _ => None,
             })
             .await
-        })
-    });
+        },
+    );
 }
 
 #[test]
@@ -151,12 +154,13 @@ fn four_links_cut_at_once_are_seen_within_milliseconds_of_the_last_cut() {
 
 #[test]
 fn a_link_cut_twice_within_a_second_is_told_each_time() {
-    Lab::test(|lab| {
-        let (node, other) = pair(lab)?;
-        on(&node, async |_| {
-            let mut monitor = monitor()?;
-            let facts = snapshot(&mut monitor).await?;
-            let ifindex = link_named(&facts, "up0")?.ifindex;
+    watching(
+        async |Watched {
+                   other,
+                   mut monitor,
+                   ifindex,
+                   ..
+               }| {
             monitor.watch([ifindex]);
             let carrier = |wanted: bool| {
                 move |fact: &Fact| match fact {
@@ -177,8 +181,8 @@ fn a_link_cut_twice_within_a_second_is_told_each_time() {
             println!("down, up, down, up told within {took:?}");
             ensure!(took < Duration::from_secs(1), "it took {took:?}");
             Ok(())
-        })
-    });
+        },
+    );
 }
 
 #[test]
@@ -240,12 +244,13 @@ fn a_link_watched_later_is_read_at_once() {
 
 #[test]
 fn a_neighbour_that_is_released_is_no_longer_managed_and_keeps_its_address() {
-    Lab::test(|lab| {
-        let (node, _other) = pair(lab)?;
-        on(&node, async |node| {
-            let mut monitor = monitor()?;
-            let facts = snapshot(&mut monitor).await?;
-            let ifindex = link_named(&facts, "up0")?.ifindex;
+    watching(
+        async |Watched {
+                   node,
+                   mut monitor,
+                   ifindex,
+                   ..
+               }| {
             let mut neighbours = Neighbours::open()?;
             for addr in ["10.0.0.2", "2001:db8::2"] {
                 let addr: IpAddr = addr.parse()?;
@@ -266,18 +271,19 @@ fn a_neighbour_that_is_released_is_no_longer_managed_and_keeps_its_address() {
                 neighbours.release(ifindex, "10.0.0.77".parse()?).await?;
             }
             Ok(())
-        })
-    });
+        },
+    );
 }
 
 #[test]
 fn a_link_that_is_removed_goes_once() {
-    Lab::test(|lab| {
-        let (node, _other) = pair(lab)?;
-        on(&node, async |node| {
-            let mut monitor = monitor()?;
-            let facts = snapshot(&mut monitor).await?;
-            let ifindex = link_named(&facts, "up0")?.ifindex;
+    watching(
+        async |Watched {
+                   node,
+                   mut monitor,
+                   ifindex,
+                   ..
+               }| {
             monitor.watch([ifindex]);
             node.ip(["link del up0"])?;
             let mut gone = 0;
@@ -292,8 +298,8 @@ fn a_link_that_is_removed_goes_once() {
                 }
             }
             Ok(())
-        })
-    });
+        },
+    );
 }
 
 #[test]
@@ -344,14 +350,32 @@ fn pair(lab: &Lab) -> Result<(Node, Node)> {
     Ok((node, other))
 }
 
-/// Runs `work` on a thread in the node's network.
-fn on<T: Send>(node: &Node, work: impl AsyncFnOnce(&Node) -> Result<T> + Send) -> Result<T> {
-    node.enter(|| {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?
-            .block_on(work(node))
-    })?
+/// A node one of whose links is watched.
+struct Watched<'a> {
+    node: &'a Node,
+    other: Node,
+    monitor: Monitor,
+    /// Of `up0`, whose other end is `up1`.
+    ifindex: u32,
+}
+
+/// Runs `work` in a lab with a [`pair`], after the first snapshot.
+fn watching(work: impl AsyncFnOnce(Watched<'_>) -> Result<()> + Send) {
+    Lab::test(|lab| {
+        let (node, other) = pair(lab)?;
+        on(&node, async |node| {
+            let mut monitor = monitor()?;
+            let facts = snapshot(&mut monitor).await?;
+            let ifindex = link_named(&facts, "up0")?.ifindex;
+            work(Watched {
+                node,
+                other,
+                monitor,
+                ifindex,
+            })
+            .await
+        })
+    });
 }
 
 fn monitor() -> Result<Monitor> {

@@ -12,6 +12,8 @@ use serde_json::Value;
 use support::{Lab, Node};
 use tokio::time::timeout;
 
+use crate::on;
+
 /// Longest wait for the kernel's table to be as wanted.
 const LIMIT: Duration = Duration::from_secs(60);
 /// What is quiet for so long will stay so.
@@ -187,57 +189,16 @@ fn count(node: &Node, family: &str) -> Result<usize> {
 
 const PREFIXES: [&str; 3] = ["203.0.113.0/24", "198.51.100.0/24", "2001:db8:203::/48"];
 
-/// Runs `work` on a thread in the node's network.
-fn on<T: Send>(node: &Node, work: impl AsyncFnOnce(&Node) -> Result<T> + Send) -> Result<T> {
-    node.enter(|| {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?
-            .block_on(work(node))
-    })?
+/// A node whose table holds [`PREFIXES`].
+struct Stage<'a> {
+    node: &'a Node,
+    other: Node,
+    links: [u32; 2],
+    rig: Rig,
 }
 
-#[test]
-fn routes_of_both_families_use_groups_of_next_hop_objects() {
-    Lab::test(|lab| {
-        let (node, _other) = node(lab)?;
-        let links = links(&node)?;
-        on(&node, async |node| {
-            let mut rig = Rig::open()?;
-            rig.load(links)?;
-            rig.settle().await?;
-            for prefix in PREFIXES {
-                ensure!(ways(node, prefix)? == both(), "{prefix}");
-            }
-            let next_hops = json(node, &["nexthop", "show"])?;
-            ensure!(
-                next_hops.as_array().map_or(0, Vec::len) == 6,
-                "four objects and two groups: {next_hops}"
-            );
-            let routes = json(node, &["-4", "route", "show", "203.0.113.0/24"])?;
-            ensure!(routes[0]["metric"] == METRIC, "{routes}");
-            ensure!(routes[0]["nhid"].is_u64(), "{routes}");
-            // What it leads to is what the host's own traffic takes.
-            let taken = rig.writer.matching("203.0.113.9".parse()?).await?;
-            let taken = taken.context("no route")?;
-            ensure!(
-                taken.prefix == subnet("203.0.113.0/24")? && taken.protocol == PROTOCOL,
-                "{taken:?}"
-            );
-            let RouteTarget::Legs(legs) = &taken.target else {
-                bail!("its next hops are not spelled out: {taken:?}")
-            };
-            let legs: BTreeSet<_> = legs.iter().filter_map(|leg| leg.gateway).collect();
-            let both = ["10.0.0.2".parse::<IpAddr>()?, "10.0.1.2".parse()?];
-            ensure!(legs == both.into(), "{taken:?}");
-            ensure!(rig.writer.matching("192.0.2.1".parse()?).await?.is_none());
-            Ok(())
-        })
-    });
-}
-
-#[test]
-fn a_cut_link_leaves_the_routes_and_one_cut_whole_comes_back_with_them() {
+/// Runs `work` in a lab where [`Rig::load`] is done and settled.
+fn with_routes(work: impl AsyncFnOnce(Stage<'_>) -> Result<()> + Send) {
     Lab::test(|lab| {
         let (node, other) = node(lab)?;
         let links = links(&node)?;
@@ -245,6 +206,58 @@ fn a_cut_link_leaves_the_routes_and_one_cut_whole_comes_back_with_them() {
             let mut rig = Rig::open()?;
             rig.load(links)?;
             rig.settle().await?;
+            work(Stage {
+                node,
+                other,
+                links,
+                rig,
+            })
+            .await
+        })
+    });
+}
+
+#[test]
+fn routes_of_both_families_use_groups_of_next_hop_objects() {
+    with_routes(async |Stage { node, mut rig, .. }| {
+        for prefix in PREFIXES {
+            ensure!(ways(node, prefix)? == both(), "{prefix}");
+        }
+        let next_hops = json(node, &["nexthop", "show"])?;
+        ensure!(
+            next_hops.as_array().map_or(0, Vec::len) == 6,
+            "four objects and two groups: {next_hops}"
+        );
+        let routes = json(node, &["-4", "route", "show", "203.0.113.0/24"])?;
+        ensure!(routes[0]["metric"] == METRIC, "{routes}");
+        ensure!(routes[0]["nhid"].is_u64(), "{routes}");
+        // What it leads to is what the host's own traffic takes.
+        let taken = rig.writer.matching("203.0.113.9".parse()?).await?;
+        let taken = taken.context("no route")?;
+        ensure!(
+            taken.prefix == subnet("203.0.113.0/24")? && taken.protocol == PROTOCOL,
+            "{taken:?}"
+        );
+        let RouteTarget::Legs(legs) = &taken.target else {
+            bail!("its next hops are not spelled out: {taken:?}")
+        };
+        let legs: BTreeSet<_> = legs.iter().filter_map(|leg| leg.gateway).collect();
+        let both = ["10.0.0.2".parse::<IpAddr>()?, "10.0.1.2".parse()?];
+        ensure!(legs == both.into(), "{taken:?}");
+        ensure!(rig.writer.matching("192.0.2.1".parse()?).await?.is_none());
+        Ok(())
+    });
+}
+
+#[test]
+fn a_cut_link_leaves_the_routes_and_one_cut_whole_comes_back_with_them() {
+    with_routes(
+        async |Stage {
+                   node,
+                   other,
+                   links,
+                   mut rig,
+               }| {
             let addrs = [["10.0.0.2", "2001:db8::2"], ["10.0.1.2", "2001:db8:0:1::2"]];
             let down = Resolution::Unusable(Unusable::NoCarrier);
             for (n, left) in [(0, only("up1")), (1, BTreeSet::new())] {
@@ -271,60 +284,44 @@ fn a_cut_link_leaves_the_routes_and_one_cut_whole_comes_back_with_them() {
                 ensure!(ways(node, prefix)? == both(), "{prefix}");
             }
             Ok(())
-        })
-    });
+        },
+    );
 }
 
 /// Carrier loss deletes objects, groups and routes, and the kernel tells of none of it.
 #[test]
 fn a_flap_that_nobody_resolved_anew_is_repaired() {
-    Lab::test(|lab| {
-        let (node, _other) = node(lab)?;
-        let links = links(&node)?;
-        on(&node, async |node| {
-            let mut rig = Rig::open()?;
-            rig.load(links)?;
-            rig.settle().await?;
-            node.ip(["link set up0 down", "link set up1 down"])?;
-            ensure!(ways(node, PREFIXES[0])?.is_empty(), "the kernel kept it");
-            node.ip(["link set up0 up", "link set up1 up"])?;
-            rig.settle().await?;
-            for prefix in PREFIXES {
-                ensure!(ways(node, prefix)? == both(), "{prefix}");
-            }
-            ensure!(rig.table.summary().repaired > 0);
-            Ok(())
-        })
+    with_routes(async |Stage { node, mut rig, .. }| {
+        node.ip(["link set up0 down", "link set up1 down"])?;
+        ensure!(ways(node, PREFIXES[0])?.is_empty(), "the kernel kept it");
+        node.ip(["link set up0 up", "link set up1 up"])?;
+        rig.settle().await?;
+        for prefix in PREFIXES {
+            ensure!(ways(node, prefix)? == both(), "{prefix}");
+        }
+        ensure!(rig.table.summary().repaired > 0);
+        Ok(())
     });
 }
 
 #[test]
 fn drift_is_repaired() {
-    Lab::test(|lab| {
-        let (node, _other) = node(lab)?;
-        let links = links(&node)?;
-        on(&node, async |node| {
-            let mut rig = Rig::open()?;
-            rig.load(links)?;
+    with_routes(async |Stage { node, mut rig, .. }| {
+        let object = json(node, &["nexthop", "show", "dev", "up0"])?[0]["id"].to_string();
+        for damage in [
+            format!("route del 203.0.113.0/24 metric {METRIC}"),
+            format!("-6 route del 2001:db8:203::/48 metric {METRIC}"),
+            format!("route replace 203.0.113.0/24 nhid {object} metric {METRIC} proto {PROTOCOL}"),
+            format!("nexthop del id {object}"),
+            "nexthop flush".to_owned(),
+        ] {
+            node.ip([&damage])?;
             rig.settle().await?;
-            let object = json(node, &["nexthop", "show", "dev", "up0"])?[0]["id"].to_string();
-            for damage in [
-                format!("route del 203.0.113.0/24 metric {METRIC}"),
-                format!("-6 route del 2001:db8:203::/48 metric {METRIC}"),
-                format!(
-                    "route replace 203.0.113.0/24 nhid {object} metric {METRIC} proto {PROTOCOL}"
-                ),
-                format!("nexthop del id {object}"),
-                "nexthop flush".to_owned(),
-            ] {
-                node.ip([&damage])?;
-                rig.settle().await?;
-                for prefix in PREFIXES {
-                    ensure!(ways(node, prefix)? == both(), "{prefix} after {damage}");
-                }
+            for prefix in PREFIXES {
+                ensure!(ways(node, prefix)? == both(), "{prefix} after {damage}");
             }
-            Ok(())
-        })
+        }
+        Ok(())
     });
 }
 

@@ -253,6 +253,7 @@ impl Speaker {
                 let end_of_rib = update.end_of_rib;
                 self.rib.handle_update(id, update);
                 self.transmission.rib_touched();
+                self.deferral.news(now);
                 self.after_update(now, id, reached, end_of_rib);
             }
             if !self.conns.contains_key(&conn) {

@@ -12,8 +12,8 @@ use crate::session::State;
 use crate::time::Time;
 use crate::types::{Asn, ConnId, Family, PeerId, RouterId};
 use crate::wire::{
-    Capability, Decoded, GracefulRestartCapability, GracefulRestartFamily, Message, MessageError,
-    Open,
+    AsPath, Attributes, Capability, Decoded, GracefulRestartCapability, GracefulRestartFamily,
+    Message, MessageError, NextHop, Open, Origin,
 };
 
 pub(crate) const OUR_AS: Asn = Asn(65_000);
@@ -306,5 +306,19 @@ fn parse(mut bytes: &[u8], sent: &mut Vec<Sent>) {
             other => panic!("message type {other}"),
         });
         bytes = rest;
+    }
+}
+
+/// Of a route that came along `asns`.
+pub(crate) fn attributes(asns: &[u32]) -> Attributes {
+    Attributes {
+        origin: Origin::Igp,
+        atomic_aggregate: false,
+        as_path: AsPath::sequence(asns.iter().copied()),
+        next_hop: NextHop::V4([192, 0, 2, 1].into()),
+        med: None,
+        local_pref: None,
+        communities: Box::default(),
+        rare: None,
     }
 }

@@ -14,24 +14,11 @@ use crate::rib::{Cursor, RouteFilter};
 use crate::session::State;
 use crate::types::{Asn, ConnId, Family, PeerId, Prefix, Prefix4, RouterId};
 use crate::wire::{
-    Approach, AsPath, Attributes, Capability, Decoded, Fault, Message, NextHop, Open, Origin,
-    Reach, Reaction, RefreshKind, RouteRefresh, Update,
+    Approach, Attributes, Capability, Decoded, Fault, Message, Open, Reach, Reaction, RefreshKind,
+    RouteRefresh, Update,
 };
 
 const OTHER_AS: Asn = Asn(65_002);
-
-fn attributes(asns: &[u32]) -> Attributes {
-    Attributes {
-        origin: Origin::Igp,
-        atomic_aggregate: false,
-        as_path: AsPath::sequence(asns.iter().copied()),
-        next_hop: NextHop::V4([192, 0, 2, 1].into()),
-        med: None,
-        local_pref: None,
-        communities: Box::default(),
-        rare: None,
-    }
-}
 
 fn prefix(index: u32) -> Prefix4 {
     Prefix4::new(

@@ -8,8 +8,8 @@ use crate::rib::{Ineligible, PathStatus};
 use crate::session::State;
 use crate::speaker::testing::*;
 use crate::speaker::{Command, Input, Output, ResetCause, SpeakerEvent, SweepCause};
-use crate::types::{ConnId, Family, Prefix, RouterId};
-use crate::wire::{Capability, Message, Notification, Open, Update};
+use crate::types::{ConnId, Family, Prefix, Prefix4, RouterId};
+use crate::wire::{Capability, Message, Notification, Open, Reach, Update};
 
 fn graceful_session() -> SessionConfig {
     SessionConfig {
@@ -27,6 +27,16 @@ fn graceful_open(router_id: RouterId, capability: Capability) -> Open {
 fn end_of_rib() -> Message {
     Message::Update(Update {
         end_of_rib: Some(Family::Ipv4Unicast),
+        ..Update::default()
+    })
+}
+
+fn route() -> Message {
+    Message::Update(Update {
+        reach4: Some(Reach {
+            attributes: attributes(&[PEER_AS.0]),
+            prefixes: vec![Prefix4::new([198, 51, 100, 0].into(), 24).unwrap()],
+        }),
         ..Update::default()
     })
 }
@@ -301,17 +311,54 @@ fn a_restarting_speaker_sets_the_restart_state_bit_until_selection_resumes() {
 fn selection_waits_for_end_of_rib_from_all_peers_but_restarting_ones() {
     let mut driver = restarting_driver();
     let first = join(&mut driver, [192, 0, 2, 1], graceful(false, true, false));
+    driver.message(first, route());
     driver.message(first, end_of_rib());
     assert_eq!(resumed(&mut driver), None, "the other one has not come yet");
-    join(&mut driver, [192, 0, 2, 2], graceful(true, true, false));
+    let second = join(&mut driver, [192, 0, 2, 2], graceful(true, true, false));
+    driver.message(second, route());
+    driver.advance(seconds(2));
     assert_eq!(resumed(&mut driver), Some(true));
 
     let mut driver = restarting_driver();
     let first = join(&mut driver, [192, 0, 2, 1], graceful(false, true, false));
     let second = join(&mut driver, [192, 0, 2, 2], graceful(false, true, false));
+    driver.message(first, route());
     driver.message(first, end_of_rib());
     assert_eq!(resumed(&mut driver), None);
+    driver.message(second, route());
     driver.message(second, end_of_rib());
+    assert_eq!(resumed(&mut driver), Some(true));
+}
+
+/// FRR says so after its start, and sends its routes a moment later.
+#[test]
+fn a_peer_that_restarts_too_is_given_a_moment_for_its_routes() {
+    let mut driver = restarting_driver();
+    let first = join(&mut driver, [192, 0, 2, 1], graceful(false, true, false));
+    driver.message(first, route());
+    driver.message(first, end_of_rib());
+    let second = join(&mut driver, [192, 0, 2, 2], graceful(true, true, false));
+    driver.advance(Duration::from_millis(1_999));
+    assert_eq!(resumed(&mut driver), None);
+    driver.message(second, route());
+    driver.advance(Duration::from_millis(1_999));
+    assert_eq!(resumed(&mut driver), None, "there may be more");
+    driver.advance(Duration::from_millis(1));
+    assert_eq!(resumed(&mut driver), Some(true));
+}
+
+#[test]
+fn a_peer_that_never_pauses_does_not_keep_selection_waiting() {
+    let mut driver = restarting_driver();
+    let first = join(&mut driver, [192, 0, 2, 1], graceful(false, true, false));
+    driver.message(first, route());
+    driver.message(first, end_of_rib());
+    let second = join(&mut driver, [192, 0, 2, 2], graceful(true, true, false));
+    for _ in 0..10 {
+        assert_eq!(resumed(&mut driver), None);
+        driver.message(second, route());
+        driver.advance(seconds(1));
+    }
     assert_eq!(resumed(&mut driver), Some(true));
 }
 

@@ -337,11 +337,24 @@ impl App<'_> {
                         .is_some_and(|restart| restart.enabled)
                 })
             });
-        if let Some(speaker) = self.parked.clone().or_else(|| self.shared.speaker()) {
-            speaker.shutdown(restart).await;
-        }
-        if let Some(fabric) = &self.shared.fabric {
-            fabric.stop().await;
+        let speaker = self.parked.clone().or_else(|| self.shared.speaker());
+        let speaker_stops = async {
+            if let Some(speaker) = speaker {
+                speaker.shutdown(restart).await;
+            }
+        };
+        let fabric_stops = async {
+            if let Some(fabric) = &self.shared.fabric {
+                fabric.stop().await;
+            }
+        };
+        if restart {
+            // First: the routes of sessions that end must not go from the maps.
+            fabric_stops.await;
+            speaker_stops.await;
+        } else {
+            speaker_stops.await;
+            fabric_stops.await;
         }
         api::remove(&self.args.run_dir);
     }

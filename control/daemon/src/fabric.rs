@@ -448,7 +448,7 @@ impl Fabric {
     ) {
         let mut slow = tokio::time::interval(limits::FABRIC_RETRY);
         slow.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut busy = true;
+        let (mut busy, mut stopping) = (true, false);
         let mut not_before = Instant::now();
         let mut ticks = 0_u32;
         loop {
@@ -476,7 +476,7 @@ impl Fabric {
                     Some(Command::Stop) | None => return,
                     Some(command) => {
                         self.command(options, command);
-                        self.more(options, &mut commands);
+                        stopping = self.more(options, &mut commands);
                     }
                 },
                 event = sockets.routes.next() => match event {
@@ -505,6 +505,9 @@ impl Fabric {
                 () = core::future::ready(()), if busy => {}
             }
             busy = self.settle(&mut sockets).await;
+            if stopping {
+                return;
+            }
             if self.note_addresses() {
                 // One that waits serves this change too.
                 let _ = self.to.addresses_changed.try_send(());
@@ -522,16 +525,17 @@ impl Fabric {
         monitor.watch(uplinks.map(|(ifindex, _)| ifindex));
     }
 
-    /// Takes in what else waits, so that one round of writes serves all.
-    fn more(&mut self, options: &Options, commands: &mut mpsc::Receiver<Command>) {
+    /// Takes in what else waits, so that one round of writes serves all. Returns whether it ends after that; what is said
+    /// behind the end is not listened to.
+    fn more(&mut self, options: &Options, commands: &mut mpsc::Receiver<Command>) -> bool {
         for _ in 0..limits::FABRIC_COMMANDS_PER_ROUND {
             match commands.try_recv() {
-                // Comes again: the channel is closed when everybody has gone.
-                Ok(Command::Stop) => commands.close(),
+                Ok(Command::Stop) => return true,
                 Ok(command) => self.command(options, command),
-                Err(_) => return,
+                Err(_) => return false,
             }
         }
+        false
     }
 
     fn command(&mut self, options: &Options, command: Command) {

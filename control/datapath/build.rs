@@ -7,19 +7,24 @@ use std::path::PathBuf;
 use std::{env, fs};
 
 const OBJECT: &str = "target/ebpf/causeway.o";
+const FIXTURE_OBJECT: &str = "target/ebpf/causeway-upgrade-fixture.o";
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     if env::var_os("CARGO_FEATURE_EMBEDDED_OBJECT").is_none() {
         return;
     }
+    let (file, command) = match env::var_os("CARGO_FEATURE_UPGRADE_FIXTURE") {
+        Some(_) => (FIXTURE_OBJECT, "cargo xtask test netns"),
+        None => (OBJECT, "cargo xtask build-ebpf"),
+    };
     let manifest_dir = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo"));
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo"));
-    let object = manifest_dir.join("../..").join(OBJECT);
+    let object = manifest_dir.join("../..").join(file);
     println!("cargo::rerun-if-changed={}", object.display());
     let bytes = fs::read(&object).unwrap_or_else(|error| {
         println!(
-            "cargo::warning={OBJECT}: {error}; run `cargo xtask build-ebpf` and build again for a \
+            "cargo::warning={file}: {error}; run `{command}` and build again for a \
              daemon that can forward"
         );
         Vec::new()

@@ -7,6 +7,7 @@
 //! `lab`: what the lab measures, over plain kernel forwarding, so that a figure below can be believed.
 //! `netlink`: what the kernel tells of links, addresses and neighbours, and how soon.
 //! `racks`: the demo's two racks under two spines.
+//! `restart`: a daemon that is killed, ended, upgraded and taken back while packets flow.
 //! `routes`: the kernel's own table follows what is wanted, whatever others do to it.
 
 mod daemon;
@@ -16,6 +17,7 @@ mod forwarding;
 mod lab;
 mod netlink;
 mod racks;
+mod restart;
 mod routes;
 
 use anyhow::Result;

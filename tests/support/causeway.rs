@@ -35,17 +35,21 @@ const METRICS: &str = "127.0.0.1:9179";
 pub fn binary(name: &str) -> Result<PathBuf> {
     let dir = match std::env::var_os("CAUSEWAY_BIN_DIR") {
         Some(dir) => PathBuf::from(dir),
-        None => {
-            let own = std::env::current_exe()?;
-            let dir = own.parent().context("no directory")?;
-            // Tests lie one level deeper.
-            if dir.ends_with("deps") {
-                dir.parent().context("no directory")?.to_owned()
-            } else {
-                dir.to_owned()
-            }
-        }
+        None => own_directory()?,
     };
+    built(dir, name)
+}
+
+/// The directory of this program's profile.
+fn own_directory() -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let dir = own.parent().context("no directory")?;
+    // Tests lie one level deeper.
+    let deeper = dir.ends_with("deps").then(|| dir.parent()).flatten();
+    Ok(deeper.unwrap_or(dir).to_owned())
+}
+
+fn built(dir: PathBuf, name: &str) -> Result<PathBuf> {
     let file = dir.join(name);
     ensure!(
         file.exists(),
@@ -53,6 +57,29 @@ pub fn binary(name: &str) -> Result<PathBuf> {
         file.display()
     );
     Ok(file)
+}
+
+/// Which daemon to start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// The one under test.
+    Own,
+    /// One of a later version, which lays two maps out in another way and knows how to convert them.
+    Later,
+}
+
+impl Version {
+    /// # Errors
+    ///
+    /// When it was not built.
+    fn binary(self) -> Result<PathBuf> {
+        let dir = match (self, std::env::var_os("CAUSEWAY_LATER_BIN_DIR")) {
+            (Self::Own, _) => return binary("causewayd"),
+            (Self::Later, Some(dir)) => PathBuf::from(dir),
+            (Self::Later, None) => own_directory()?.join("../upgrade-fixture"),
+        };
+        built(dir, "causewayd")
+    }
 }
 
 /// What the daemon is to be.
@@ -274,7 +301,7 @@ impl Causeway {
         let directory = node.dir().join("config");
         fs::create_dir_all(&directory)?;
         fs::write(directory.join("causeway.yaml"), yaml)?;
-        let process = Self::spawn(node, &directory, &config)?;
+        let process = Self::spawn(node, &directory, &config, Version::Own)?;
         let mut causeway = Self {
             node: node.clone(),
             config,
@@ -285,8 +312,8 @@ impl Causeway {
         Ok(causeway)
     }
 
-    fn spawn(node: &Node, directory: &Path, config: &Config) -> Result<Process> {
-        let mut command = node.command(binary("causewayd")?);
+    fn spawn(node: &Node, directory: &Path, config: &Config, version: Version) -> Result<Process> {
+        let mut command = node.command(version.binary()?);
         command
             .arg("--config")
             .arg(directory)
@@ -520,9 +547,20 @@ impl Causeway {
 
     /// Starts it again with the configuration it had.
     pub fn restart(&mut self) -> Result<()> {
-        self.kill()?;
-        self.process = Self::spawn(&self.node, &self.directory, &self.config)?;
+        self.restart_as(Version::Own)
+    }
+
+    /// Starts this version with the configuration it had.
+    pub fn restart_as(&mut self, version: Version) -> Result<()> {
+        self.begin(version)?;
         self.wait_answer()
+    }
+
+    /// Starts this version and does not wait for it.
+    pub fn begin(&mut self, version: Version) -> Result<()> {
+        self.kill()?;
+        self.process = Self::spawn(&self.node, &self.directory, &self.config, version)?;
+        Ok(())
     }
 
     /// The families that the session with `address` negotiated.

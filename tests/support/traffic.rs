@@ -138,7 +138,7 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// A steady stream of small UDP packets in many flows, echoed by the receiver.
 pub struct Probes {
     stop: Arc<AtomicBool>,
-    sender: JoinHandle<Result<(u64, u64)>>,
+    sender: JoinHandle<Result<(u64, Vec<u64>)>>,
     receiver: JoinHandle<Result<Vec<Arrival>>>,
     every: Duration,
     flows: u64,
@@ -168,6 +168,26 @@ pub struct ProbeReport {
     pub flows_silent: u64,
 }
 
+/// Numbers of [`Probes`] that are missing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Missing {
+    /// They did not reach the receiver.
+    pub there: Vec<u64>,
+    /// They did, and their echo did not come back.
+    pub back: Vec<u64>,
+}
+
+impl Missing {
+    fn new(sent: u64, arrived: &HashSet<u64>, returned: &HashSet<u64>) -> Self {
+        Self {
+            there: (0..sent).filter(|n| !arrived.contains(n)).collect(),
+            back: (0..sent)
+                .filter(|n| arrived.contains(n) && !returned.contains(n))
+                .collect(),
+        }
+    }
+}
+
 impl ProbeReport {
     /// Packets that did not reach the receiver.
     #[must_use]
@@ -186,6 +206,7 @@ impl Probes {
         every: Duration,
     ) -> Result<Self> {
         let server = to.enter(|| UdpSocket::bind((address, 0)))??;
+        patient(&server)?;
         let target = server.local_addr()?;
         let sockets = from.enter(|| -> Result<Vec<UdpSocket>> {
             (0..flows)
@@ -198,6 +219,7 @@ impl Probes {
                     let socket = UdpSocket::bind(any)?;
                     socket.connect(target)?;
                     socket.set_nonblocking(true)?;
+                    patient(&socket)?;
                     Ok(socket)
                 })
                 .collect()
@@ -222,7 +244,17 @@ impl Probes {
 
     /// Stops sending, waits for what is under way, and counts.
     pub fn finish(self) -> Result<ProbeReport> {
+        self.finish_by_number().map(|(report, _)| report)
+    }
+
+    /// Stops sending without waiting: several streams then end together.
+    pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// [`Self::finish`], with the numbers of those that did not arrive or were not answered.
+    pub fn finish_by_number(self) -> Result<(ProbeReport, Missing)> {
+        self.stop();
         let (sent, returned) = self
             .sender
             .join()
@@ -240,26 +272,27 @@ impl Probes {
             }
         }
         let spacing = self.every * u32::try_from(self.flows)?;
-        let numbers = arrivals.iter().map(|arrival| arrival.sequence);
-        let missing = runs_missing(sent, self.flows, numbers);
+        let arrived: HashSet<u64> = arrivals.iter().map(|arrival| arrival.sequence).collect();
+        let returned: HashSet<u64> = returned.into_iter().collect();
+        let missing = runs_missing(sent, self.flows, &arrived);
         let longest_run = missing.iter().copied().max().unwrap_or(0);
         let silent = |run: u64| spacing * u32::try_from(run).unwrap_or(u32::MAX) >= SILENCE;
-        Ok(ProbeReport {
+        let report = ProbeReport {
             sent,
-            arrived: arrivals.len() as u64,
-            returned,
+            arrived: arrived.len() as u64,
+            returned: returned.len() as u64,
             longest_outage: longest.saturating_sub(spacing),
             longest_gap: spacing * u32::try_from(longest_run)?,
             flows_hit: missing.iter().filter(|run| **run > 0).count() as u64,
             flows_silent: missing.iter().filter(|run| silent(**run)).count() as u64,
-        })
+        };
+        Ok((report, Missing::new(sent, &arrived, &returned)))
     }
 }
 
 /// For each flow the longest run of consecutive packets, of `sent` in all, that are not among those `arrived`. Flows take
 /// turns.
-fn runs_missing(sent: u64, flows: u64, arrived: impl Iterator<Item = u64>) -> Vec<u64> {
-    let arrived: HashSet<u64> = arrived.collect();
+fn runs_missing(sent: u64, flows: u64, arrived: &HashSet<u64>) -> Vec<u64> {
     let longest = |flow: u64| {
         let (mut run, mut longest) = (0, 0);
         for number in (flow..sent).step_by(usize::try_from(flows).unwrap_or(1)) {
@@ -278,17 +311,30 @@ fn runs_missing(sent: u64, flows: u64, arrived: impl Iterator<Item = u64>) -> Ve
 /// What a sender that had to wait for its CPU makes up for. More in one burst would overflow the ring of a veth.
 const LATE: Duration = Duration::from_millis(20);
 
+/// Room for what arrives while a busy machine doesn't let us read: what a socket drops, no network lost.
+const ROOM_BYTES: usize = 8 << 20;
+
+fn patient(socket: &UdpSocket) -> Result<()> {
+    nix::sys::socket::setsockopt(socket, nix::sys::socket::sockopt::RcvBufForce, &ROOM_BYTES)?;
+    Ok(())
+}
+
 /// How long echoes may be under way after the last probe.
 const DRAIN: Duration = Duration::from_millis(300);
 
-fn send_probes(sockets: &[UdpSocket], every: Duration, stop: &AtomicBool) -> Result<(u64, u64)> {
+/// How many were sent, and the numbers of the echoes.
+fn send_probes(
+    sockets: &[UdpSocket],
+    every: Duration,
+    stop: &AtomicBool,
+) -> Result<(u64, Vec<u64>)> {
     let mut due = Instant::now();
-    let (mut sent, mut returned) = (0_u64, 0);
-    let mut buffer = [0; 64];
-    let mut drained = |returned: &mut u64| {
+    let (mut sent, mut returned) = (0_u64, Vec::new());
+    let mut buffer = [0; 8];
+    let mut drained = |returned: &mut Vec<u64>| {
         for socket in sockets {
             while socket.recv(&mut buffer).is_ok() {
-                *returned += 1;
+                returned.push(u64::from_be_bytes(buffer));
             }
         }
     };
@@ -347,10 +393,19 @@ mod tests {
     #[test]
     fn a_gap_is_a_run_of_numbers_missing_from_one_flow() {
         // Two flows; 4 and 6 are neighbours in the even one, 3 is alone in the odd one.
-        let arrived = [0, 1, 2, 5, 7, 8, 9];
-        assert_eq!(runs_missing(10, 2, arrived.into_iter()), [2, 1]);
-        assert_eq!(runs_missing(10, 2, 0..10), [0, 0]);
-        assert_eq!(runs_missing(4, 1, std::iter::empty()), [4]);
+        let arrived = HashSet::from([0, 1, 2, 5, 7, 8, 9]);
+        assert_eq!(runs_missing(10, 2, &arrived), [2, 1]);
+        assert_eq!(runs_missing(10, 2, &(0..10).collect()), [0, 0]);
+        assert_eq!(runs_missing(4, 1, &HashSet::new()), [4]);
+    }
+
+    #[test]
+    fn what_is_missing_is_known_by_number_and_direction() {
+        let missing = Missing::new(5, &HashSet::from([0, 1, 3]), &HashSet::from([0, 3]));
+        let (there, back) = (vec![2, 4], vec![1]);
+        assert_eq!(missing, Missing { there, back });
+        let all = (0..5).collect();
+        assert_eq!(Missing::new(5, &all, &all), Missing::default());
     }
 
     #[test]

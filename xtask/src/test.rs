@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -15,7 +16,7 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use serde::Deserialize;
 
-use crate::workspace::{binaries, cargo, is_root, note};
+use crate::workspace::{binaries, cargo, fixture, is_root, note, run as run_command};
 use crate::{build_ebpf, lint, setup, vm};
 
 /// Options of `cargo xtask test`.
@@ -181,7 +182,10 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
         .filter(|suite| **suite != Suite::Lint)
         .collect();
     if !tests.is_empty() {
-        let built = prepare(&suites).and_then(|()| build());
+        let later = suites.contains(&Suite::Netns);
+        let built = prepare(&suites)
+            .and_then(|()| if later { build_fixture() } else { Ok(()) })
+            .and_then(|()| build());
         if let Err(error) = &built {
             eprintln!("error: {error:#}");
         }
@@ -271,6 +275,28 @@ fn build() -> Result<Binaries> {
         bail!("the workspace does not build");
     }
     Ok(found)
+}
+
+/// Builds the daemon of the later version that the upgrade test upgrades to.
+///
+/// Chosen from the whole workspace, so that dependencies get the features that [`build`] gives them and only what knows the
+/// maps is compiled once more. Cargo puts it in the place of the daemon, from where it is copied; [`build`] puts the daemon
+/// back.
+fn build_fixture() -> Result<()> {
+    build_ebpf::build_fixture()?;
+    note("building the daemon of a later version");
+    run_command(
+        cargo()
+            .args(["build", "--quiet", "--workspace", "--bin", "causewayd"])
+            .args(["--features", "causewayd/upgrade-fixture"]),
+    )?;
+    let (from, to) = (binaries().join("causewayd"), fixture());
+    fs::create_dir_all(&to)?;
+    // Renamed, so that nobody starts half of it.
+    let temporary = to.join(format!("causewayd.{}", std::process::id()));
+    fs::copy(&from, &temporary).with_context(|| format!("cannot copy {}", from.display()))?;
+    fs::rename(&temporary, to.join("causewayd"))?;
+    Ok(())
 }
 
 #[derive(Deserialize)]
@@ -384,6 +410,7 @@ impl Place {
                     .current_dir(&binary.dir)
                     .env("CARGO_MANIFEST_DIR", &binary.dir)
                     .env("CAUSEWAY_BIN_DIR", binaries())
+                    .env("CAUSEWAY_LATER_BIN_DIR", fixture())
                     .env("CAUSEWAY_TIER", tier)
                     .args(words);
                 if args.bless {

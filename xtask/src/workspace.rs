@@ -29,6 +29,11 @@ pub(crate) fn binaries() -> PathBuf {
     target_dir().join("debug")
 }
 
+/// Where the daemon of the later version is that the upgrade test upgrades to.
+pub(crate) fn fixture() -> PathBuf {
+    target_dir().join("upgrade-fixture")
+}
+
 /// `cargo`, started in the project.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

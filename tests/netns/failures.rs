@@ -4,6 +4,7 @@
 //! `fan` is the stage: a router with many links to one peer.
 //! `apart`: two of our nodes on one kernel.
 //! `flows`: which flows move when a member of eight goes, and when it comes back.
+//! `full`: a map has no room for what peers announce.
 //! `links`: links cut one by one, together, twice, and while the daemon stands still; a neighbour that falls silent.
 //! `table`: a link flaps under a hundred thousand routes.
 //! `tiers`: two tiers of routers, one behind the other, choose independently.
@@ -11,6 +12,7 @@
 mod apart;
 mod fan;
 mod flows;
+mod full;
 mod links;
 mod table;
 mod tiers;

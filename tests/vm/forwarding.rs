@@ -23,16 +23,15 @@ impl Stage {
     /// Our own daemon on both ToRs, everything learned, resolved and in the maps.
     fn start(lab: &Lab) -> Result<Self> {
         let fabric = Fabric::new(lab)?;
-        // The router's death ends its sessions: what it forwards then is not to depend on what the ToRs still know.
-        for (n, tor) in (1..).zip(&fabric.tors) {
-            tor.ip([
-                format!("route add {} via 10.0.{n}.1 metric 4000", CLIENTS[0]),
-                format!("-6 route add {} via fd00:0:{n}::1 metric 4000", CLIENTS[1]),
-            ])?;
-        }
-        let start = |index| fabric.start_tor(index, None, |_| {});
+        // The router's death ends its sessions; the ToRs keep its routes meanwhile.
+        let start =
+            |index| fabric.start_tor(index, None, |neighbor| neighbor.graceful_restart = true);
         let tors = [start(0)?, start(1)?];
-        let causeway = Causeway::start(&fabric.router, Fabric::gateway())?;
+        let mut config = Fabric::gateway();
+        for neighbor in &mut config.router.neighbors {
+            neighbor.graceful_restart = true;
+        }
+        let causeway = Causeway::start(&fabric.router, config)?;
         let mut stage = Self {
             fabric,
             causeway,

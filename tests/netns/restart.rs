@@ -52,7 +52,7 @@ fn no_packet_is_lost_however_often_the_daemon_dies_or_changes_its_version() {
         let before = stage.forwarded()?;
         let streams = stage.streams()?;
         let mut marks = Vec::new();
-        let rounds = if full() { 100 } else { 10 };
+        let rounds = if full() { 100 } else { 20 };
         let run = (0..rounds).try_for_each(|round| {
             marks.push((Instant::now(), round));
             stage.round(round, &mut moments)

@@ -249,6 +249,12 @@ impl Rib {
         }
     }
 
+    /// Whether it is still unknown of some next hop if it can be reached: paths by it are not chosen meanwhile.
+    #[must_use]
+    pub fn awaits_next_hops(&self) -> bool {
+        self.common.next_hops.unanswered()
+    }
+
     /// The forwarding tables could not take these prefixes. Until [`Self::program_recovered`] they are neither originated nor
     /// passed on, whatever paths they have: nobody is to send traffic that would be lost here. The decision is not touched.
     pub fn program_failed(&mut self, prefixes: &[Prefix]) {

@@ -23,6 +23,8 @@ struct Entry {
     /// Attribute sets that name it.
     refs: u32,
     metric: Option<u32>,
+    /// Somebody said whether it can be reached.
+    answered: bool,
     /// By [`Family::index`]: changed since the last walk over that family's table began, or under that walk.
     change: [Change; Family::ALL.len()],
     /// An address of ours.
@@ -82,10 +84,12 @@ impl NextHops {
             return NextHopIndex(index);
         }
         let local = key.addr.is_unspecified();
+        let known = local || self.assume_reachable;
         let entry = Entry {
             key,
             refs: 1,
-            metric: (local || self.assume_reachable).then_some(0),
+            metric: known.then_some(0),
+            answered: known,
             change: [Change::None; Family::ALL.len()],
             own: self.own.contains(&key.addr),
         };
@@ -149,10 +153,16 @@ impl NextHops {
         };
         let changed = entry.metric != metric;
         entry.metric = metric;
+        entry.answered = true;
         if changed {
             entry.change = [Change::Waiting; Family::ALL.len()];
         }
         changed
+    }
+
+    /// Whether nobody has said of some next hop yet if it can be reached.
+    pub(super) fn unanswered(&self) -> bool {
+        self.entries.iter().flatten().any(|entry| !entry.answered)
     }
 
     /// Records the own addresses; returns whether a walk over the table is due.

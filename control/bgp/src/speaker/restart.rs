@@ -11,6 +11,9 @@ use crate::types::PeerId;
 /// itself, as FRR does for two minutes after its start, nor for one without graceful restart; routes of both come a moment
 /// after the session is up, and would be missing from the forwarding tables until then.
 const QUIET: Duration = Duration::from_secs(2);
+/// The same when nothing is missing that is known of: whether next hops can be reached is answered meanwhile. A path by one
+/// that nobody has answered for is not chosen, and would be missing from what is advertised before End-of-RIB.
+const BREATH: Duration = Duration::from_millis(500);
 /// How long all that quiet is waited for.
 const QUIET_AT_LAST: Duration = Duration::from_secs(10);
 
@@ -19,12 +22,13 @@ const QUIET_AT_LAST: Duration = Duration::from_secs(10);
 pub(super) struct Deferral {
     /// When selection begins at the latest.
     limit: Option<Time>,
-    /// Nobody has to be waited for any more, but one has sent no route.
+    /// Nobody has to be waited for any more, but something may be missing.
     doubt: Option<Doubt>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Doubt {
+    quiet: Duration,
     until: Time,
     limit: Time,
 }
@@ -39,7 +43,7 @@ impl Deferral {
     /// An UPDATE came.
     pub(super) fn news(&mut self, now: Time) {
         if let Some(doubt) = &mut self.doubt {
-            doubt.until = doubt.limit.min(now + QUIET);
+            doubt.until = doubt.limit.min(now + doubt.quiet);
         }
     }
 }
@@ -61,14 +65,17 @@ impl Speaker {
             self.deferral.doubt = None;
         } else if self.deferral.doubt.is_none() {
             let mut peers = self.peers.iter();
-            if peers.any(|(id, entry)| self.has_no_route(*id, &entry.peer)) {
-                self.deferral.doubt = Some(Doubt {
-                    until: now + QUIET,
-                    limit: now + QUIET_AT_LAST,
-                });
+            let incomplete = peers.any(|(id, entry)| self.has_no_route(*id, &entry.peer));
+            let quiet = if incomplete || self.rib.awaits_next_hops() {
+                QUIET
             } else {
-                self.end_deferral(true);
-            }
+                BREATH
+            };
+            self.deferral.doubt = Some(Doubt {
+                quiet,
+                until: now + quiet,
+                limit: now + QUIET_AT_LAST,
+            });
         }
     }
 

@@ -361,6 +361,8 @@ fn after_a_restart_nothing_is_advertised_before_the_table_is_programmed() {
             .any(|output| matches!(output, Output::Fib { .. }))
     );
     driver.message(source, end_of_rib());
+    // The other one has sent no route; it may be about to.
+    driver.advance(seconds(2));
     assert_eq!(updates(&mut driver, sink), 0, "not programmed yet");
     let generation = driver
         .outputs

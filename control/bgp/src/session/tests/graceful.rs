@@ -327,6 +327,9 @@ fn selection_waits_for_end_of_rib_from_all_peers_but_restarting_ones() {
     assert_eq!(resumed(&mut driver), None);
     driver.message(second, route());
     driver.message(second, end_of_rib());
+    driver.advance(Duration::from_millis(499));
+    assert_eq!(resumed(&mut driver), None, "next hops are asked for");
+    driver.advance(Duration::from_millis(1));
     assert_eq!(resumed(&mut driver), Some(true));
 }
 

@@ -461,17 +461,15 @@ impl Planner {
     }
 
     fn remove_groups(&mut self, out: &mut Out) {
-        while out.room() > 0 {
-            if !self.derived_settled() {
-                // What is derived may still name a group that no route does.
-                return;
-            }
+        let mut freed = 0;
+        // What is derived may still name a group that no route does.
+        while out.room() > 0 && self.derived_settled() {
             if let Some(id) = self.groups.stray.pop() {
                 self.push(out, Write::Group { id, group: None });
                 continue;
             }
             let Some(id) = self.groups.idle.pop_first() else {
-                return;
+                break;
             };
             let removable = |slot: &GroupSlot| slot.owner.is_none() && slot.routes == 0;
             if !self.groups.slots.get(&id).is_some_and(removable) {
@@ -485,11 +483,16 @@ impl Planner {
                 self.drop_reference(hop, 1);
             }
             self.groups.ids.free(id.0);
-            self.groups.dirty.extend(self.groups.left_out.first());
+            freed += 1;
         }
+        // Each makes room for another.
+        let waiting = self.groups.left_out.difference(&self.groups.dirty);
+        let admitted: Vec<usize> = waiting.take(freed).copied().collect();
+        self.groups.dirty.extend(admitted);
     }
 
     fn remove_next_hops(&mut self, out: &mut Out) {
+        let mut freed = 0;
         while out.room() > 0 {
             if let Some(id) = self.hops.stray.pop() {
                 let next_hop = None;
@@ -497,7 +500,7 @@ impl Planner {
                 continue;
             }
             let Some(id) = self.hops.idle.pop_first() else {
-                return;
+                break;
             };
             // One that is wanted keeps its id while no group holds it: tables remember it by that.
             let used = |slot: &HopSlot| slot.groups > 0 || slot.owner.is_some();
@@ -508,12 +511,10 @@ impl Planner {
             let next_hop = None;
             self.push(out, Write::NextHop { id, next_hop });
             self.hops.ids.free(id.0);
-            if let Some(hop) = self
-                .hops
-                .left_out
-                .first()
-                .and_then(|key| self.hops.wanted.get(key))
-            {
+            freed += 1;
+        }
+        for key in self.hops.left_out.iter().take(freed) {
+            if let Some(hop) = self.hops.wanted.get(key) {
                 self.groups.dirty.extend(&hop.groups);
             }
         }

@@ -15,6 +15,7 @@ mod fib;
 mod goals;
 mod micro;
 mod packet;
+mod random;
 mod report;
 mod stats;
 

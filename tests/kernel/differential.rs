@@ -12,6 +12,8 @@ use causeway_maps::{
     next_hop_flags,
 };
 
+use support::Random;
+
 use crate::frame::{Family, Frame, IP, is_packet};
 use crate::model::{self, Arrival};
 use crate::rig::Rig;
@@ -53,7 +55,7 @@ fn the_tc_programs_and_the_model_agree_on_random_packets_and_tables() {
 fn with_xdp_detached_every_packet_ends_the_same() {
     let seed = seed();
     println!("CAUSEWAY_SEED={seed}");
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let mut rig = Rig::new();
     let mut finished = [0; 2];
     for _ in 0..WORLDS {
@@ -95,7 +97,7 @@ fn with_xdp_detached_every_packet_ends_the_same() {
 fn agree_at(hooks: &[Hook], raised: &[Reason]) -> Vec<u64> {
     let seed = seed();
     println!("CAUSEWAY_SEED={seed}");
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let mut rig = Rig::new();
     let mut tally = vec![[0_u64; 2]; Hook::SLOTS as usize];
     for nth_world in 0..WORLDS {
@@ -174,7 +176,7 @@ fn seed() -> u64 {
 
 fn random_world(random: &mut Random) -> World {
     let mut world = World::simple();
-    world.config.hash_seed = random.next() as u32;
+    world.config.hash_seed = random.bits() as u32;
     if random.one_in(2) {
         world.config.flags = config_flags::TRANSIT;
     }
@@ -211,7 +213,7 @@ fn random_world(random: &mut Random) -> World {
         hop.dst_mac = random.bytes();
         hop.mtu = *random.of(&[1500, 1500, 1500, 1280, 9000, 68]);
         if random.one_in(12) {
-            hop.flags = random.next() as u32 & !next_hop_flags::RESOLVED;
+            hop.flags = random.bits() as u32 & !next_hop_flags::RESOLVED;
         }
         if random.one_in(16) {
             hop.tx_ifindex = *random.of(&[0, NO_TX, 40, MAX_IFINDEX, u32::MAX]);
@@ -307,7 +309,7 @@ fn random_packet(random: &mut Random, world: &World) -> (u32, Vec<u8>) {
     };
     let mut frame = Frame::udp(family, ingress);
     set_addresses(random, &mut frame, world);
-    frame.set_source_port(random.next() as u16);
+    frame.set_source_port(random.bits() as u16);
     if random.one_in(3) {
         frame.set_protocol(*random.of(&[1, 6, 6, 17, 43, 44, 50, 58, 59, 132]));
     }
@@ -326,7 +328,7 @@ fn random_packet(random: &mut Random, world: &World) -> (u32, Vec<u8>) {
         frame.bytes.extend(vec![0xee; random.below(60) as usize]);
     }
     if family == Family::V4 && random.one_in(6) {
-        frame.set_fragment(random.next() as u16);
+        frame.set_fragment(random.bits() as u16);
     }
     if random.one_in(6) {
         frame.tag(*random.of(&[0, 0xe000, VID, VID, 0x3000 | VID, VID + 1, 4095]));
@@ -380,9 +382,9 @@ fn damage(random: &mut Random, frame: &mut Frame) {
             let len = 14 + random.below(frame.bytes.len() as u64 - 13) as usize;
             frame.bytes.truncate(len);
         }
-        2 => frame.claim_ip_len(random.next() as u16),
+        2 => frame.claim_ip_len(random.bits() as u16),
         3 => frame.claim_ip_len(random.below(80) as u16),
-        4 => frame.bytes[IP] = random.next() as u8,
+        4 => frame.bytes[IP] = random.bits() as u8,
         5 => frame.bytes[IP] = frame.bytes[IP] & 0xf0 | random.below(16) as u8,
         6 => frame.bytes[12..14].copy_from_slice(random.of::<[u8; 2]>(&[
             [0x08, 0x00],
@@ -404,9 +406,9 @@ fn damage(random: &mut Random, frame: &mut Frame) {
 
 fn random_address4(random: &mut Random) -> [u8; 4] {
     let first = match random.below(12) {
-        0 => random.next() as u8,
+        0 => random.bits() as u8,
         1 => *random.of(&[0, 127, 224, 239, 240, 255]),
-        2 => return [169, 254, random.next() as u8, 1],
+        2 => return [169, 254, random.bits() as u8, 1],
         _ => 10,
     };
     [
@@ -423,7 +425,7 @@ fn random_address6(random: &mut Random) -> [u8; 16] {
         0 => return random.bytes(),
         1 => {}
         2 => address[10..12].fill(0xff),
-        3 => address[..2].copy_from_slice(&[0xfe, 0x40 | random.next() as u8]),
+        3 => address[..2].copy_from_slice(&[0xfe, 0x40 | random.bits() as u8]),
         4 => address[0] = 0xff,
         _ => address[..4].copy_from_slice(&[0x20, 0x01, 0x0d, 0xb8]),
     }
@@ -444,33 +446,4 @@ fn within<const N: usize>(prefix: [u8; N], len: u8, host: [u8; N]) -> [u8; N] {
         let mask = (0xff00_u16 >> bits) as u8;
         prefix[i] & mask | host[i] & !mask
     })
-}
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit.max(1)
-    }
-
-    fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-
-    fn of<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
-        &choices[self.below(choices.len() as u64) as usize]
-    }
-
-    fn bytes<const N: usize>(&mut self) -> [u8; N] {
-        std::array::from_fn(|_| self.next() as u8)
-    }
 }

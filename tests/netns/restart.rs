@@ -23,7 +23,7 @@ use support::causeway::{Causeway, Config, Version};
 use support::forwarding::{forwarded_at, kernel_forwarded};
 use support::peer::{Implementation, Neighbor, Peer, Router};
 use support::traffic::{Probes, ping};
-use support::{Lab, Node, Process, wait_until};
+use support::{Lab, Node, Process, Random, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const FLOWS: u16 = 4;
@@ -382,7 +382,7 @@ fn full() -> bool {
 }
 
 /// When things happen: different at each run, and the same for the same seed.
-struct Moments(u64);
+struct Moments(Random);
 
 impl Moments {
     fn new() -> Self {
@@ -391,24 +391,15 @@ impl Moments {
             Err(_) => RandomState::new().hash_one(0) % 1_000_000,
         };
         println!("CAUSEWAY_SEED={seed}");
-        Self(seed)
-    }
-
-    /// SplitMix64.
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        Self(Random::new(seed))
     }
 
     fn below(&mut self, limit: Duration) -> Duration {
-        limit.mul_f64(self.next() as f64 / u64::MAX as f64)
+        limit.mul_f64(self.0.bits() as f64 / u64::MAX as f64)
     }
 
     fn pick<T: Copy>(&mut self, from: [T; 2]) -> T {
-        from[usize::from(self.next() & 1 == 1)]
+        *self.0.of(&from)
     }
 }
 

@@ -10,6 +10,8 @@ use std::ops::Range;
 
 use foldhash::fast::FixedState;
 
+use crate::random::Random;
+
 /// Largest group: with 24-bit prefixes and the longest attributes it still fits a 4096-byte message.
 /// The mean of `min(⌊1/u⌋, cap)` for uniform u is the harmonic number of the cap: H(900) = 7.38.
 const MAX_GROUP_PREFIXES: u32 = 900;
@@ -122,24 +124,7 @@ fn index(position: usize) -> u32 {
     u32::try_from(position).expect("a table has fewer than 2^32 prefixes")
 }
 
-/// SplitMix64: small, seedable, good enough to shape a table.
-struct Random(u64);
-
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Uniform in `0..limit`.
-    fn below(&mut self, limit: u32) -> u32 {
-        let product = (self.next() >> 32) * u64::from(limit);
-        (product >> 32) as u32
-    }
-
     fn percent(&mut self, percent: u32) -> bool {
         self.below(100) < percent
     }

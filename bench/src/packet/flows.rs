@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use causeway_bench_ebpf::PLAIN_ROUTES;
 
 use crate::bgp::table::Prefix;
+use crate::random::Random;
 
 /// The first bytes of a frame; as long as the whole frame.
 pub(crate) type Frame = causeway_bench_ebpf::Frame;
@@ -154,17 +155,4 @@ pub(crate) fn make_interfaces() -> Result<Interfaces> {
         .context("start ip (package iproute2)")?;
     ensure!(status.success(), "`ip link add` failed");
     Ok(Interfaces { ingress, egress })
-}
-
-/// SplitMix64.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
 }

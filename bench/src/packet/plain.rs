@@ -10,8 +10,9 @@ use aya::maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, PerCpuValues, Pro
 use aya::programs::{ProgramFd, SchedClassifier, Xdp};
 use causeway_bench_ebpf::{BYSTANDERS, PLAIN_MEMBERS};
 
-use super::flows::{Frame, Interfaces, NODES, PODS4, Random};
+use super::flows::{Frame, Interfaces, NODES, PODS4};
 use super::ours::{GROUPS, HOPS, MEMBERS};
+use crate::random::Random;
 
 /// The loaded programs.
 pub(crate) struct Plain {

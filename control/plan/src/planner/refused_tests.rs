@@ -9,6 +9,7 @@ use causeway_maps::RouteKey4;
 use causeway_net::{Adjacency, MacAddr, NetDelta, Resolution};
 use proptest::prelude::*;
 
+use super::tests::single;
 use super::*;
 use crate::{Dump, Op};
 
@@ -168,23 +169,6 @@ impl World {
         let found = refused.iter().find(|(other, _)| *other == prefix);
         found.map_or_else(String::new, |(_, why)| why.to_string())
     }
-}
-
-/// Each route by itself.
-fn single(ops: &[Op]) -> Vec<Op> {
-    ops.iter()
-        .flat_map(|op| match op {
-            Op::PutRoutes4(routes) => routes
-                .iter()
-                .map(|route| Op::PutRoutes4(vec![*route]))
-                .collect(),
-            Op::DeleteRoutes4(keys) => keys
-                .iter()
-                .map(|key| Op::DeleteRoutes4(vec![*key]))
-                .collect(),
-            other => vec![other.clone()],
-        })
-        .collect()
 }
 
 /// What can be refused: additions.

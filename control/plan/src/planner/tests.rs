@@ -164,7 +164,7 @@ impl Rig {
 }
 
 /// Each entry by itself, so that every moment in between is seen.
-fn single(ops: &[Op]) -> Vec<Op> {
+pub(super) fn single(ops: &[Op]) -> Vec<Op> {
     ops.iter()
         .flat_map(|op| match op {
             Op::PutRoutes4(routes) => routes

@@ -1,0 +1,20 @@
+//! A small seeded generator, so that every run measures the same.
+
+/// SplitMix64: good enough to shape tables and packets.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Uniform in `0..limit`.
+    pub(crate) fn below(&mut self, limit: u32) -> u32 {
+        let product = (self.next() >> 32) * u64::from(limit);
+        (product >> 32) as u32
+    }
+}

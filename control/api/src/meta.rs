@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// An object as written: version, kind, metadata and specification.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -33,6 +33,35 @@ pub struct ObjectMeta {
     /// Annotations.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+}
+
+/// Metadata of Kubernetes' own kinds: what we look at. Whatever else the API server keeps there is passed over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KubeMeta {
+    /// Name, unique within kind and namespace.
+    pub name: String,
+    /// Namespace; `default` if absent, for kinds that have one.
+    #[serde(default)]
+    pub namespace: Option<String>,
+    /// Labels.
+    #[serde(default, deserialize_with = "crate::meta::null_as_default")]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations.
+    #[serde(default, deserialize_with = "crate::meta::null_as_default")]
+    pub annotations: BTreeMap<String, String>,
+    /// When the API server accepted the object, RFC 3339 in UTC; absent in files written by hand.
+    #[serde(default)]
+    pub creation_timestamp: Option<String>,
+}
+
+/// Reads `null` as if nothing stood there: the API server writes `endpoints: null` for an empty list.
+pub(crate) fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// A reference to an object by name.

@@ -1,9 +1,9 @@
-//! The node itself: `NodeConfig`, and the core/v1 `Node` for its labels.
+//! The node itself: `NodeConfig`, and the core/v1 `Node` for its labels and addresses.
 
 use serde::{Deserialize, Serialize};
 
 use crate::cidr::Cidr;
-use crate::meta::{LabelSelector, Object, ObjectMeta};
+use crate::meta::{KubeMeta, LabelSelector, Object};
 
 /// Kind of [`NodeConfig`].
 pub const NODE_CONFIG: &str = "NodeConfig";
@@ -126,14 +126,43 @@ pub enum XdpMode {
     Generic,
 }
 
-/// A core/v1 `Node`, of which only name and labels are looked at.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+/// Label of a node's zone.
+pub const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
+/// Label that keeps load-balancer traffic away from a node, whatever its value.
+pub const EXCLUDE_FROM_LOAD_BALANCERS_LABEL: &str =
+    "node.kubernetes.io/exclude-from-external-load-balancers";
+
+/// A core/v1 `Node`, as far as it is looked at. Other fields of Kubernetes are passed over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Node {
     /// `v1`.
     pub api_version: String,
     /// `Node`.
     pub kind: String,
     /// Name and labels.
-    pub metadata: ObjectMeta,
+    pub metadata: KubeMeta,
+    /// What the cluster knows of it.
+    #[serde(default)]
+    pub status: Option<NodeStatus>,
+}
+
+/// Status of a [`Node`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeStatus {
+    /// Its addresses; the first `InternalIP` of a family is its primary address.
+    #[serde(default, deserialize_with = "crate::meta::null_as_default")]
+    pub addresses: Vec<NodeAddress>,
+}
+
+/// An address of a [`Node`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeAddress {
+    /// `InternalIP`, `ExternalIP`, `Hostname`, …
+    #[serde(rename = "type")]
+    pub address_type: String,
+    /// The address or name.
+    pub address: String,
 }

@@ -55,6 +55,11 @@ impl Ids {
         self.resting.push(id);
     }
 
+    /// Takes back one that no delta has named: nothing has to rest.
+    pub(crate) fn untake(&mut self, id: u32) {
+        self.free.insert(id);
+    }
+
     /// Ends the rest; says whether there is room that wasn't there before.
     pub(crate) fn rested(&mut self) -> bool {
         let some = !self.resting.is_empty();

@@ -316,8 +316,8 @@ impl Lb {
         self.touched.node_port_addresses = true;
     }
 
-    /// Computes what has changed of at most so many services. Every delta that comes out is to be given back by its
-    /// revision to [`Self::programmed`], the empty ones too.
+    /// Computes what has changed of at most so many services; `None` when nothing is left. Every delta that comes out is to
+    /// be given back by its revision to [`Self::programmed`], the empty ones too.
     pub fn poll_delta(&mut self, most_services: usize) -> Option<Delta> {
         for _ in 0..most_services.max(1) {
             let Some(at) = self.dirty.pop_front() else {

@@ -271,8 +271,14 @@ impl Service {
             .copied()
             .filter(|prefix| Family::of(prefix.addr()) == family)
             .collect();
+        // With nothing readable left, `deny` would let in whom the unreadable text meant to keep out.
+        let policy = if prefixes.is_empty() {
+            RangesPolicy::Allow
+        } else {
+            all.policy
+        };
         (!prefixes.is_empty() || all.broken).then_some(SourceRanges {
-            policy: all.policy,
+            policy,
             prefixes,
             broken: all.broken,
         })

@@ -3,7 +3,7 @@
 use causeway_api::endpoint_slice::{Endpoint, EndpointPort, EndpointSlice};
 use causeway_api::meta::KubeMeta;
 use causeway_api::service::{Service, ServicePort};
-use causeway_lb::{Lb, LbConfig, Limits, ProblemKind, Scope, Tables};
+use causeway_lb::{Lb, LbConfig, Limits, PoolId, ProblemKind, Scope, ServiceId, Tables};
 
 fn meta(name: &str) -> KubeMeta {
     KubeMeta {
@@ -159,4 +159,44 @@ fn nothing_is_left_when_everything_is_removed() {
     while let Some(change) = lb.poll_announcement() {
         assert_eq!(change.announcement, None);
     }
+}
+
+#[test]
+fn services_that_change_nothing_do_not_hide_the_ones_behind_them() {
+    let mut lb = Lb::new(LbConfig::new("node-a"));
+    let mut tables = Tables::default();
+    for n in 0..3 {
+        let mut headless = service(n);
+        headless.spec.cluster_ip = Some("None".to_owned());
+        lb.apply_service(&headless);
+    }
+    lb.apply_service(&service(3));
+    poll(&mut lb, &mut tables, 1);
+    assert_eq!(tables.frontends.len(), 1);
+}
+
+#[test]
+fn a_service_that_finds_no_number_takes_none_of_its_parts_along() {
+    let mut config = LbConfig::new("node-a");
+    config.limits = Limits {
+        services: 1,
+        pools: 2,
+        ..Limits::default()
+    };
+    let mut lb = Lb::new(config);
+    let mut tables = Tables::default();
+    // The maps still hold the only number for a service of before the restart.
+    lb.restore_pool(1, PoolId(1), ServiceId(1));
+    let mut two_ports = service(0);
+    two_ports.spec.ports.push(ServicePort {
+        name: Some("other".to_owned()),
+        port: 81,
+        ..ServicePort::default()
+    });
+    lb.apply_service(&two_ports);
+    poll(&mut lb, &mut tables, usize::MAX);
+    assert_eq!(tables.pools.len(), 0);
+    lb.end_restore();
+    poll(&mut lb, &mut tables, usize::MAX);
+    assert_eq!(tables.pools.len(), 2);
 }

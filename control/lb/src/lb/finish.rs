@@ -16,7 +16,7 @@ use crate::types::ObjectRef;
 use super::{Claim, Entry, Lb};
 
 impl Lb {
-    /// The delta of everything touched; `None` if there is nothing to write or to wait for.
+    /// The delta of everything touched; `None` if there is nothing to write, to wait for or to look at next time.
     pub(super) fn finish(&mut self) -> Option<Delta> {
         let revision = self.revision + 1;
         let touched = core::mem::take(&mut self.touched);
@@ -57,7 +57,7 @@ impl Lb {
             .waiting
             .last()
             .is_some_and(|(last, _)| *last == revision);
-        if delta.is_empty() && !waited_for {
+        if delta.is_empty() && !waited_for && self.dirty.is_empty() {
             self.revision -= 1;
             return None;
         }
@@ -112,6 +112,13 @@ impl Lb {
                 self.published_frontends -= usize::from(value.is_none());
                 slot.published = value;
                 changes.push((key, value));
+                // What could not be written is not wanted any more; if it is again, it is tried again.
+                if value.is_none()
+                    && let Listen::Address(addr) = key.listen
+                    && let Some(vip) = self.vips.get_mut(&addr)
+                {
+                    vip.failed.retain(|failed| *failed != key);
+                }
             }
         }
         slot.winner = winner.map(|claim| claim.entry);

@@ -21,7 +21,7 @@ impl Lb {
         self.starved.remove(&at);
         self.touched.entries.insert(at);
         self.orphans(at);
-        self.service_id(at, &wanted);
+        let new_id = self.service_id(at, &wanted);
         let left_out = self.pools(at, &wanted.pools) + wanted.left_out;
         self.claim_addresses(at, wanted.addresses);
         self.claim_health_check(at, wanted.health_check);
@@ -39,7 +39,12 @@ impl Lb {
         if entry.pools.is_empty()
             && let Some(id) = entry.id.take()
         {
-            self.service_ids.give_back(id.0);
+            // One that was given back for others to have would bring this service here again, forever.
+            if new_id {
+                self.service_ids.untake(id.0);
+            } else {
+                self.service_ids.give_back(id.0);
+            }
         }
         if entry.service.is_none() && entry.slices.is_empty() {
             let entry = self.entries.remove(at);
@@ -84,16 +89,18 @@ impl Lb {
         }
     }
 
-    fn service_id(&mut self, at: usize, wanted: &Wanted) {
+    /// Numbers a service that wants pools; says whether it had no number before.
+    fn service_id(&mut self, at: usize, wanted: &Wanted) -> bool {
         let entry = &mut self.entries[at];
         if entry.id.is_some() || wanted.pools.is_empty() {
-            return;
+            return false;
         }
         let identities = wanted.pools.iter().map(|pool| pool.identity(&entry.key));
         entry.id = self
             .former
             .service(identities)
             .or_else(|| self.service_ids.take().map(crate::tables::ServiceId));
+        entry.id.is_some()
     }
 
     /// Brings the pools to what is wanted; says for how much there was no room.
@@ -104,6 +111,10 @@ impl Lb {
         let mut left_out = 0;
         let mut now = Vec::with_capacity(wanted.len());
         for wanted in wanted {
+            let Some(service) = entry.id else {
+                left_out += 1;
+                continue;
+            };
             let same = before.iter().position(|pool| {
                 pool.published.as_ref().is_some_and(|pool| {
                     (&pool.port_name, pool.protocol, pool.family)
@@ -118,7 +129,7 @@ impl Lb {
                     .or_else(|| self.pool_ids.take().map(crate::tables::PoolId))
                     .map(PoolState::new),
             };
-            let (Some(mut pool), Some(service)) = (pool, entry.id) else {
+            let Some(mut pool) = pool else {
                 left_out += 1;
                 continue;
             };

@@ -133,6 +133,31 @@ fn known_kinds_and_types_that_are_not_implemented_are_refused_by_name() {
 }
 
 #[test]
+fn services_are_refused_by_name_and_not_passed_over() {
+    for (version, kind) in [("v1", "Service"), ("discovery.k8s.io/v1", "EndpointSlice")] {
+        assert_eq!(
+            mistakes(&format!(
+                "apiVersion: {version}\nkind: {kind}\nmetadata: {{name: web}}"
+            )),
+            format!(
+                "x.yaml:2: {kind} web: kind: kind {kind} is not implemented in this version; remove the object"
+            )
+        );
+    }
+}
+
+#[test]
+fn a_node_is_read_as_kubernetes_writes_it() {
+    let generation = accepted(
+        "apiVersion: v1\nkind: Node\nmetadata:\n  name: node-1\n  uid: 5b0c\n  labels: {rack: a}\n  managedFields: []\n\
+         spec: {podCIDR: 10.0.1.0/24}\nstatus:\n  addresses: [{type: InternalIP, address: 192.0.2.1}]\n---\n\
+         apiVersion: causeway.dev/v1alpha1\nkind: NodeConfig\nmetadata: {name: racks}\nspec:\n  \
+         nodeSelector: {matchLabels: {rack: a}}\n  uplinks: {interfaces: [eth0]}\n",
+    );
+    assert_eq!(generation.node.uplinks, ["eth0"]);
+}
+
+#[test]
 fn an_unknown_kind_names_what_was_meant() {
     assert_eq!(
         mistakes("apiVersion: causeway.dev/v1alpha1\nkind: BgpPeerconfig\nmetadata: {name: x}\n"),

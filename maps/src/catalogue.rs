@@ -3,6 +3,7 @@
 //! Names are at most 15 bytes (`BPF_OBJ_NAME_LEN` less its zero byte), so that bpftool shows them whole.
 
 use crate::layout::{fnv1a, fnv1a_more};
+use crate::service::{self, RingRef, ServiceAddr, SourceRangeKey};
 use crate::{
     Config, Counter, Flat4Block, Flat4Root, Group, Hook, Layout, NextHop, PodRange4, PodRange6,
     Port, RouteKey4, RouteKey6, Slot, TxPort, VlanKey,
@@ -181,6 +182,48 @@ pub const LAYOUT: MapSpec = MapSpec::new::<u32, u64>(
     &[&["layout hash by map id"]],
 );
 
+/// Address of services → bits of [`svc_addr_flags`](service::svc_addr_flags).
+pub const SVC_ADDRS: MapSpec = MapSpec::new::<ServiceAddr, u32>(
+    "svc_addrs",
+    MapKind::Hash,
+    65_536,
+    0,
+    &[&["how it answers"]],
+);
+/// Address, port and protocol → pool, and what becomes of whose connections.
+pub const FRONTENDS: MapSpec = MapSpec::new::<service::FrontendKey, service::Frontend>(
+    "frontends",
+    MapKind::Hash,
+    524_288,
+    0,
+    &[],
+);
+/// Pool id → seats and rings.
+pub const POOLS: MapSpec =
+    MapSpec::new::<u32, service::Pool>("pools", MapKind::Array, 131_072, 0, &[RingRef::LAYOUT]);
+/// Pages of rings.
+pub const RING_PAGES: MapSpec =
+    MapSpec::new::<u32, service::RingPage>("ring_pages", MapKind::Array, 65_536, 0, &[]);
+/// Seats of pools → backend ids.
+pub const SEATS: MapSpec =
+    MapSpec::new::<u32, service::Seat>("seats", MapKind::Array, 1_048_576, 0, &[]);
+/// Backend id → where packets go.
+pub const BACKENDS: MapSpec =
+    MapSpec::new::<u32, service::Backend>("backends", MapKind::Array, 524_288, 0, &[]);
+/// Clients of a service → whether they may use its load-balancer addresses.
+pub const SRC_RANGES: MapSpec = MapSpec::new::<SourceRangeKey, u32>(
+    "src_ranges",
+    MapKind::LpmTrie,
+    65_536,
+    NO_PREALLOC,
+    &[&["admission"]],
+);
+
+/// The maps of services, in the order in which they are written. Not in [`ALL`]: no program has them yet.
+pub const SERVICES: &[MapSpec] = &[
+    BACKENDS, SEATS, RING_PAGES, POOLS, SRC_RANGES, SVC_ADDRS, FRONTENDS,
+];
+
 /// Every map, `layout` last.
 pub const ALL: &[MapSpec] = &[
     ROUTES4,
@@ -206,9 +249,10 @@ mod tests {
 
     #[test]
     fn names_fit_the_kernel_and_hashes_differ() {
-        for (i, map) in ALL.iter().enumerate() {
+        let all: Vec<&MapSpec> = ALL.iter().chain(SERVICES).collect();
+        for (i, map) in all.iter().enumerate() {
             assert!(map.name.len() <= 15, "{}", map.name);
-            for other in &ALL[i + 1..] {
+            for other in &all[i + 1..] {
                 assert_ne!(
                     map.layout_hash, other.layout_hash,
                     "{} and {}",

@@ -13,6 +13,8 @@
 //! 6. [`NextHop`] — interface, tag, MAC addresses and MTU to send with.
 //! 7. [`Reason`] — what became of it, counted per CPU and [`Hook`] in [`Counter`]s.
 //!
+//! [`service`] has the keys and values of services, which the planner lowers and no program reads yet.
+//!
 //! [`catalogue`] lists every map with its name, capacity and layout hash: the one place for all three.
 //!
 //! # Invariants
@@ -29,6 +31,7 @@ pub mod fixture;
 mod layout;
 mod pods;
 mod reason;
+pub mod service;
 mod types;
 
 pub use catalogue::{MapKind, MapSpec};

@@ -33,6 +33,7 @@ mod op;
 mod planner;
 mod pods;
 mod routes;
+mod services;
 mod slots;
 mod write;
 
@@ -41,4 +42,5 @@ pub use group::address_of;
 pub use op::Op;
 pub use planner::{Capacities, Failure, Interest, LeftOut, Planner, Refusals, Summary, What, Why};
 pub use routes::RouteView;
+pub use services::{ServiceBatch, ServiceCapacities, ServiceDump, ServiceOp, Services};
 pub use write::{Batch, Key};

@@ -364,7 +364,7 @@ const fn scope_name(scope: Scope) -> &'static str {
     }
 }
 
-fn part(text: &mut String, title: &str, rows: Vec<Vec<String>>) {
+pub(crate) fn part(text: &mut String, title: &str, rows: Vec<Vec<String>>) {
     if !rows.is_empty() {
         text.push_str(&format!("{title}\n"));
         columns(text, "  ", rows);

@@ -5,9 +5,10 @@ use causeway_api::endpoint_slice::{ENDPOINT_SLICE, EndpointSlice};
 use causeway_api::node::Node;
 use causeway_api::service::{SERVICE, Service};
 use causeway_lb::{Delta, FrontendKey, Lb, LbConfig, Listen, NodePortAddresses, Protocol, Tables};
+use causeway_plan::{ServiceDump, Services};
 use serde::Deserialize;
 
-use crate::render;
+use crate::{maps, render};
 
 /// A script with the expected sections as they came out.
 #[derive(Debug)]
@@ -107,6 +108,8 @@ struct Stage {
     lb: Option<Lb>,
     before: Tables,
     tables: Tables,
+    services: Services,
+    dump: ServiceDump,
     deltas: Vec<Delta>,
     hold: bool,
     held: u64,
@@ -119,6 +122,8 @@ impl Default for Stage {
             lb: None,
             before: Tables::default(),
             tables: Tables::default(),
+            services: Services::default(),
+            dump: ServiceDump::default(),
             deltas: Vec::new(),
             hold: false,
             held: 0,
@@ -179,6 +184,7 @@ impl Stage {
                 self.lb().program_recovered(key);
             }
             "tables" => return Ok(Some(render::tables(&self.tables))),
+            "maps" => return Ok(Some(maps::maps(&self.dump))),
             "changes" => {
                 let text = render::changes(&self.deltas, &self.before, &self.tables);
                 return Ok(Some(text));
@@ -286,6 +292,11 @@ impl Stage {
             self.tables.apply(&delta);
             let wrong = self.tables.inconsistencies();
             ensure!(wrong.is_empty(), "{}", wrong.join("; "));
+            for op in self.services.apply(&delta).ops {
+                self.dump.apply(&op);
+                let wrong = self.dump.inconsistencies();
+                ensure!(wrong.is_empty(), "maps: {}", wrong.join("; "));
+            }
             self.held = delta.revision;
             if !self.hold {
                 self.lb().programmed(delta.revision);

@@ -1,6 +1,10 @@
 //! What the Loc-RIB tells the forwarding plane: prefix-independent changes.
 //!
 //! Prefixes point at interned sets of next hops, so that a change of a set is one change and not one per prefix.
+//!
+//! A set may keep members that can't be reached at present, as long as one can and BGP would use them again: whoever forwards
+//! knows from where [`crate::rib::Rib::poll_next_hop_interest`] is answered, and leaves them out meanwhile. So neither the
+//! loss of a next hop nor its return moves a prefix.
 
 use core::net::IpAddr;
 use std::sync::Arc;

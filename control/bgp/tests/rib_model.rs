@@ -244,6 +244,11 @@ enum Event {
         v6: bool,
         route: Route,
     },
+    /// Each peer announces them by itself, and alike: for multipath.
+    AnnounceAlike {
+        prefixes: Vec<u8>,
+        v6: bool,
+    },
     Withdraw {
         peer: usize,
         prefixes: Vec<u8>,
@@ -307,6 +312,17 @@ struct Route {
 }
 
 impl Route {
+    const PLAIN: Self = Self {
+        path: Vec::new(),
+        origin: Origin::Igp,
+        med: None,
+        local_pref: None,
+        next_hop: 0,
+        communities: BTreeSet::new(),
+        originator: None,
+        clusters: Vec::new(),
+    };
+
     fn attributes(&self, peer: usize, family: Family) -> Attributes {
         let facts = PEERS[peer];
         let external = facts.kind == PeerKind::External;
@@ -414,6 +430,8 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         10 => (peer.clone(), prefixes.clone(), any::<bool>(), route())
             .prop_map(|(peer, prefixes, v6, route)| Event::Announce { peer, prefixes, v6, route }),
+        3 => (prefixes.clone(), any::<bool>())
+            .prop_map(|(prefixes, v6)| Event::AnnounceAlike { prefixes, v6 }),
         5 => (peer.clone(), prefixes, any::<bool>())
             .prop_map(|(peer, prefixes, v6)| Event::Withdraw { peer, prefixes, v6 }),
         3 => peer.clone().prop_map(|peer| Event::Up { peer }),
@@ -425,7 +443,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (peer.clone(), settings()).prop_map(|(peer, settings)| Event::Configure { peer, settings }),
         1 => prop::collection::vec((0u8..7, any::<bool>(), any::<bool>()), 0..3)
             .prop_map(|prefixes| Event::Originate { prefixes }),
-        2 => (
+        6 => (
             prop::sample::select(vec![1u8, 2, 3, 4, 5, 6, 7, 50, 51]),
             prop::option::of(prop::sample::select(vec![5u32, 10])),
         )
@@ -460,6 +478,13 @@ fn config() -> impl Strategy<Value = RibConfig> {
 /// Where a path came from: a peer or, as `None`, this speaker.
 type From = Option<usize>;
 
+fn host(addr: IpAddr) -> u8 {
+    match addr {
+        IpAddr::V4(addr) => addr.octets()[3],
+        IpAddr::V6(addr) => addr.octets()[15],
+    }
+}
+
 #[derive(Clone, Debug)]
 struct ModelPath {
     received: Attributes,
@@ -474,6 +499,8 @@ struct Model {
     up: Vec<bool>,
     paths: BTreeMap<(Prefix, From), ModelPath>,
     metrics: BTreeMap<u8, u32>,
+    /// Of those that cannot be reached any more.
+    last_metrics: BTreeMap<u8, u32>,
     unprogrammed: BTreeSet<Prefix>,
 }
 
@@ -568,11 +595,29 @@ impl Model {
         if addr.is_unspecified() {
             return Some(0);
         }
-        let host = match addr {
-            IpAddr::V4(addr) => addr.octets()[3],
-            IpAddr::V6(addr) => addr.octets()[15],
-        };
-        self.metrics.get(&host).copied()
+        self.metrics.get(&host(addr)).copied()
+    }
+
+    /// The next hops that a prefix is forwarded to.
+    fn hops(&self, prefix: Prefix) -> BTreeSet<IpAddr> {
+        let (_, _, used) = self.decide(prefix);
+        used.iter()
+            .filter(|path| path.from.is_some())
+            .map(|path| next_hop_addr(path.attributes.next_hop))
+            .collect()
+    }
+
+    /// The same if these could be reached as they could before they were lost.
+    fn hops_with(&mut self, prefix: Prefix, lost: &[IpAddr]) -> BTreeSet<IpAddr> {
+        let metrics = self.metrics.clone();
+        for addr in lost {
+            let host = host(*addr);
+            self.metrics
+                .extend(self.last_metrics.get(&host).map(|metric| (host, *metric)));
+        }
+        let hops = self.hops(prefix);
+        self.metrics = metrics;
+        hops
     }
 
     /// Every path of a prefix with its status, and the best one.
@@ -907,6 +952,7 @@ impl Pair {
                 up: vec![false; PEERS.len()],
                 paths: BTreeMap::new(),
                 metrics: [1, 2, 3, 4, 5, 6, 7, 50].map(|host| (host, 10)).into(),
+                last_metrics: BTreeMap::new(),
                 unprogrammed: BTreeSet::new(),
             },
             receivers: PEERS.map(|_| None).into(),
@@ -961,6 +1007,16 @@ impl Pair {
                     self.model
                         .paths
                         .insert((any_prefix(index, *v6), Some(*peer)), path);
+                }
+            }
+            Event::AnnounceAlike { prefixes, v6 } => {
+                for peer in 0..PEERS.len() {
+                    self.apply(&Event::Announce {
+                        peer,
+                        prefixes: prefixes.clone(),
+                        v6: *v6,
+                        route: Route::PLAIN,
+                    });
                 }
             }
             Event::Withdraw { peer, prefixes, v6 } => {
@@ -1069,10 +1125,12 @@ impl Pair {
                 self.rib.set_originated(originated);
             }
             Event::NextHop { host, metric } => {
-                match metric {
+                let before = match metric {
                     Some(metric) => self.model.metrics.insert(*host, *metric),
                     None => self.model.metrics.remove(host),
                 };
+                let before = before.map(|metric| (*host, metric));
+                self.model.last_metrics.extend(before);
                 for addr in [IpAddr::V4(addr4(*host)), IpAddr::V6(addr6(*host))] {
                     self.rib
                         .next_hop_changed(NextHopKey { addr, link: None }, *metric);
@@ -1114,12 +1172,8 @@ impl Pair {
             match interest {
                 NextHopInterest::Track(key) => {
                     assert!(self.tracked.insert(key), "{key:?} is tracked already");
-                    let host = match key.addr {
-                        IpAddr::V4(addr) => addr.octets()[3],
-                        IpAddr::V6(addr) => addr.octets()[15],
-                    };
-                    self.rib
-                        .next_hop_changed(key, self.model.metrics.get(&host).copied());
+                    let metric = self.model.metrics.get(&host(key.addr)).copied();
+                    self.rib.next_hop_changed(key, metric);
                 }
                 NextHopInterest::Release(key) => {
                     assert!(self.tracked.remove(&key), "{key:?} was not tracked");
@@ -1201,7 +1255,7 @@ impl Pair {
         let mut sent: Vec<BTreeMap<Prefix, Attributes>> = vec![BTreeMap::new(); PEERS.len()];
         let mut fib = BTreeMap::new();
         for &prefix in &prefixes {
-            let (status, best, used) = self.model.decide(prefix);
+            let (status, best, _) = self.model.decide(prefix);
             let views = self.rib.explain(prefix).paths;
             let seen: BTreeMap<From, PathStatus> = views
                 .iter()
@@ -1226,11 +1280,7 @@ impl Pair {
                     );
                 }
             }
-            let hops: BTreeSet<IpAddr> = used
-                .iter()
-                .filter(|path| path.from.is_some())
-                .map(|path| next_hop_addr(path.attributes.next_hop))
-                .collect();
+            let hops = self.model.hops(prefix);
             if !hops.is_empty() {
                 fib.insert(prefix, hops);
             }
@@ -1276,7 +1326,17 @@ impl Pair {
             .iter()
             .map(|(&prefix, set)| (prefix, self.sets[set].iter().map(|hop| hop.addr).collect()))
             .collect();
-        assert_eq!(installed, fib);
+        assert_eq!(
+            installed.keys().collect::<Vec<_>>(),
+            fib.keys().collect::<Vec<_>>()
+        );
+        for (prefix, hops) in installed {
+            let lost: Vec<IpAddr> = hops.difference(&fib[&prefix]).copied().collect();
+            let unreachable = |addr: &IpAddr| !self.model.metrics.contains_key(&host(*addr));
+            assert!(lost.iter().all(unreachable), "{prefix} {hops:?}");
+            // What is waited for is what would be chosen again.
+            assert_eq!(hops, self.model.hops_with(prefix, &lost), "{prefix}");
+        }
         let listed: BTreeSet<Prefix> = Family::ALL
             .iter()
             .flat_map(|&family| {

@@ -25,7 +25,8 @@ impl<A: AddressFamily> FamilyRib<A> {
                 marks[0] = Mark::Best;
             }
         } else {
-            self.choose(slot, &mut marks, common);
+            let metric = |hop| common.next_hops.metric(hop);
+            self.choose(slot, &mut marks, common, metric);
         }
         let has_best = marks.contains(&Mark::Best);
         for (path, mark) in self.table.paths_mut(slot).iter_mut().zip(marks) {
@@ -38,13 +39,23 @@ impl<A: AddressFamily> FamilyRib<A> {
         }
     }
 
-    fn choose(&self, slot: u32, marks: &mut [Mark], common: &Common) {
+    /// Marks the paths of a destination, where next hops cost what `metric` says.
+    fn choose(
+        &self,
+        slot: u32,
+        marks: &mut [Mark],
+        common: &Common,
+        metric: impl Fn(NextHopIndex) -> Option<u32>,
+    ) {
         let (positions, candidates): (SmallVec<[usize; 8]>, SmallVec<[Candidate<'_>; 8]>) = self
             .table
             .paths(slot)
             .iter()
             .enumerate()
-            .filter_map(|(position, path)| Some((position, self.candidate(path, common)?)))
+            .filter_map(|(position, path)| {
+                let metric = metric(common.store.next_hop(path.attr))?;
+                Some((position, self.candidate_at(path, metric, common)?))
+            })
             .unzip();
         let Some(decision) = decide(&candidates, &common.config) else {
             return;
@@ -93,6 +104,17 @@ impl<A: AddressFamily> FamilyRib<A> {
 
     /// The path as a candidate, if it is eligible.
     pub(super) fn candidate<'a>(&self, path: &Path, common: &'a Common) -> Option<Candidate<'a>> {
+        let metric = common.next_hops.metric(common.store.next_hop(path.attr))?;
+        self.candidate_at(path, metric, common)
+    }
+
+    /// The path as a candidate whose next hop costs so much, if nothing else speaks against it.
+    fn candidate_at<'a>(
+        &self,
+        path: &Path,
+        metric: u32,
+        common: &'a Common,
+    ) -> Option<Candidate<'a>> {
         if path.refusal != Refusal::None {
             return None;
         }
@@ -100,7 +122,6 @@ impl<A: AddressFamily> FamilyRib<A> {
         if source.life == Life::Dead {
             return None;
         }
-        let metric = common.next_hops.metric(common.store.next_hop(path.attr))?;
         let session = source.session.as_deref();
         Some(Candidate {
             rank: common.store.rank(path.attr),
@@ -118,12 +139,15 @@ impl<A: AddressFamily> FamilyRib<A> {
     }
 
     /// Points the destination at the next hops of its chosen paths.
-    pub(super) fn install(&mut self, slot: u32, common: &mut Common) {
-        let members = self.members(slot, common);
+    fn install(&mut self, slot: u32, common: &mut Common) {
+        let chosen = self.table.paths(slot).iter().map(|path| path.mark);
+        let members = self.members(slot, chosen, common);
         let old = self.table.destination(slot).set;
-        if old != NO_SET && common.sets.members(old) == Some(&members)
-            || old == NO_SET && members.is_empty()
-        {
+        let stands = match common.sets.members(old) {
+            Some(old) => *old == members || self.waits_for(slot, old, &members, common),
+            None => members.is_empty(),
+        };
+        if stands {
             return;
         }
         let new = if members.is_empty() {
@@ -140,15 +164,39 @@ impl<A: AddressFamily> FamilyRib<A> {
         }
     }
 
-    /// The next hops of the chosen paths, each with its share.
-    fn members(&self, slot: u32, common: &Common) -> Members {
-        let chosen = |path: &&Path| path.mark != Mark::None && path.source != SourceId::LOCAL;
+    /// Whether of a destination's set `old` only such members are not among the chosen ones, `now`, as cannot be reached
+    /// and would be chosen again if they could.
+    ///
+    /// Then the set stands: whoever forwards leaves out what cannot be reached, so that the loss of a next hop and its
+    /// return move no prefix. With its last path a member goes for good: it may come up again before its session.
+    fn waits_for(&self, slot: u32, old: &Members, now: &Members, common: &Common) -> bool {
+        let next_hops = &common.next_hops;
+        let reachable = old
+            .iter()
+            .map(|member| member.hop)
+            .filter(|hop| next_hops.metric(*hop).is_some());
+        if now.is_empty() || !reachable.eq(now.iter().map(|member| member.hop)) {
+            return false;
+        }
+        let paths = self.table.paths(slot);
+        let mut marks: SmallVec<[Mark; 8]> = SmallVec::from_elem(Mark::None, paths.len());
+        self.choose(slot, &mut marks, common, |hop| {
+            let member = old.iter().any(|member| member.hop == hop);
+            let former = || next_hops.last_metric(hop).filter(|_| member);
+            next_hops.metric(hop).or_else(former)
+        });
+        self.members(slot, marks.into_iter(), common) == *old
+    }
+
+    /// The next hops of the paths that are marked, each with its share.
+    fn members(&self, slot: u32, marks: impl Iterator<Item = Mark>, common: &Common) -> Members {
         let mut hops: SmallVec<[(NextHopIndex, f32); 4]> = self
             .table
             .paths(slot)
             .iter()
-            .filter(chosen)
-            .map(|path| {
+            .zip(marks)
+            .filter(|(path, mark)| *mark != Mark::None && path.source != SourceId::LOCAL)
+            .map(|(path, _)| {
                 let bandwidth = common.store.rank(path.attr).bandwidth;
                 (common.store.next_hop(path.attr), bandwidth)
             })

@@ -23,6 +23,8 @@ struct Entry {
     /// Attribute sets that name it.
     refs: u32,
     metric: Option<u32>,
+    /// What it cost when it could be reached last.
+    last_metric: Option<u32>,
     /// Somebody said whether it can be reached.
     answered: bool,
     /// By [`Family::index`]: changed since the last walk over that family's table began, or under that walk.
@@ -89,6 +91,7 @@ impl NextHops {
             key,
             refs: 1,
             metric: known.then_some(0),
+            last_metric: None,
             answered: known,
             change: [Change::None; Family::ALL.len()],
             own: self.own.contains(&key.addr),
@@ -152,6 +155,7 @@ impl NextHops {
             return false;
         };
         let changed = entry.metric != metric;
+        entry.last_metric = entry.metric.or(entry.last_metric);
         entry.metric = metric;
         entry.answered = true;
         if changed {
@@ -211,6 +215,13 @@ impl NextHops {
         self.entry(index)
             .filter(|entry| !entry.own)
             .and_then(|entry| entry.metric)
+    }
+
+    /// What it cost before it could not be reached any more; `None` if it never could or is an address of ours.
+    pub(super) fn last_metric(&self, index: NextHopIndex) -> Option<u32> {
+        self.entry(index)
+            .filter(|entry| !entry.own)
+            .and_then(|entry| entry.last_metric)
     }
 
     pub(super) fn is_own(&self, index: NextHopIndex) -> bool {

@@ -150,3 +150,110 @@ fn a_link_local_next_hop_goes_along_only_on_the_link_it_was_told_on() {
         assert_eq!(found, Some(expected));
     }
 }
+
+/// A RIB whose route has paths by way of three peers.
+fn three_ways() -> Rib {
+    let config = RibConfig {
+        maximum_paths_ebgp: 8,
+        multipath_relax: true,
+        ..config()
+    };
+    let mut rib = rib(config, &[PeerKind::External; 3]);
+    for (peer, host) in [(0, 1), (1, 2), (2, 3)] {
+        announce(&mut rib, peer, &path(&[65_001 + peer], host), &[ROUTE]);
+    }
+    assert_eq!(moved_to(&mut rib), Some(vec![1, 2, 3]));
+    rib
+}
+
+fn next_hop_changed(rib: &mut Rib, host: u8, metric: Option<u32>) {
+    let key = NextHopKey {
+        addr: addr(host).into(),
+        link: None,
+    };
+    rib.next_hop_changed(key, metric);
+}
+
+/// The last byte of each next hop of the set that the route was moved to (none: it was removed); `None` if nothing is told.
+fn moved_to(rib: &mut Rib) -> Option<Vec<u8>> {
+    settle(rib);
+    let delta = rib.poll_fib(10)?;
+    let [(_, set)] = delta.routes[..] else {
+        panic!("not one route: {delta:?}");
+    };
+    let Some(set) = set else {
+        return Some(Vec::new());
+    };
+    let defined = delta.sets.iter().find(|(id, _)| *id == set);
+    let members = defined.and_then(|(_, members)| members.clone()).unwrap();
+    let host = |addr: IpAddr| match addr {
+        IpAddr::V4(addr) => addr.octets()[3],
+        IpAddr::V6(addr) => addr.octets()[15],
+    };
+    Some(members.iter().map(|member| host(member.addr)).collect())
+}
+
+#[test]
+fn the_loss_of_some_next_hops_and_their_return_move_no_route() {
+    let mut rib = three_ways();
+    for lost in [&[2][..], &[1, 3], &[2, 3]] {
+        for host in lost {
+            next_hop_changed(&mut rib, *host, None);
+            assert_eq!(moved_to(&mut rib), None, "without {host} of {lost:?}");
+            let unreachable = PathStatus::Ineligible(Ineligible::NextHopUnreachable);
+            assert_eq!(status(&rib, ROUTE, u32::from(*host) - 1), unreachable);
+        }
+        for host in lost {
+            next_hop_changed(&mut rib, *host, Some(0));
+            assert_eq!(moved_to(&mut rib), None, "{host} of {lost:?} is back");
+        }
+    }
+    for host in [1, 2, 3] {
+        next_hop_changed(&mut rib, host, None);
+    }
+    assert_eq!(moved_to(&mut rib), Some(vec![]), "nothing is left");
+    next_hop_changed(&mut rib, 2, Some(0));
+    assert_eq!(moved_to(&mut rib), Some(vec![2]));
+    next_hop_changed(&mut rib, 1, Some(0));
+    assert_eq!(moved_to(&mut rib), Some(vec![1, 2]));
+}
+
+#[test]
+fn an_unreachable_next_hop_is_not_waited_for_once_its_path_would_not_be_chosen() {
+    let worse = path(&[65_002, 65_003], 2);
+    not_waited_for_after("withdrawn", |rib| withdraw(rib, 1, &[ROUTE]));
+    not_waited_for_after("its session is down", |rib| rib.peer_down(PeerId(1), &[]));
+    not_waited_for_after("worse", |rib| announce(rib, 1, &worse, &[ROUTE]));
+    not_waited_for_after("an own address", |rib| {
+        rib.set_own_addresses(vec![addr(2).into()]);
+    });
+}
+
+fn not_waited_for_after(case: &str, end: impl Fn(&mut Rib)) {
+    let mut rib = three_ways();
+    next_hop_changed(&mut rib, 2, None);
+    assert_eq!(moved_to(&mut rib), None, "{case}");
+    end(&mut rib);
+    assert_eq!(moved_to(&mut rib), Some(vec![1, 3]), "{case}");
+    next_hop_changed(&mut rib, 2, Some(0));
+    assert_eq!(moved_to(&mut rib), None, "{case}: the link alone is back");
+}
+
+#[test]
+fn paths_kept_for_a_restarting_peer_are_waited_for() {
+    let mut rib = three_ways();
+    rib.peer_down(PeerId(1), &[Family::Ipv4Unicast]);
+    next_hop_changed(&mut rib, 2, None);
+    assert_eq!(moved_to(&mut rib), None);
+    rib.sweep_stale(PeerId(1), Family::Ipv4Unicast);
+    assert_eq!(moved_to(&mut rib), Some(vec![1, 3]));
+}
+
+#[test]
+fn a_next_hop_that_is_reached_at_another_cost_moves_its_routes() {
+    let mut rib = three_ways();
+    next_hop_changed(&mut rib, 2, None);
+    assert_eq!(moved_to(&mut rib), None);
+    next_hop_changed(&mut rib, 2, Some(5));
+    assert_eq!(moved_to(&mut rib), Some(vec![1, 3]), "the others cost 0");
+}

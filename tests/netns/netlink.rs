@@ -152,6 +152,45 @@ fn four_links_cut_at_once_are_seen_within_milliseconds_of_the_last_cut() {
     });
 }
 
+/// Ends of a pair that have the same index in their namespaces are to the kernel what an interface of its own is: it keeps
+/// their next event back for a second after one that it told of.
+#[test]
+fn a_loss_that_the_kernel_keeps_back_is_seen_nevertheless() {
+    Lab::test(|lab| {
+        let (node, other) = (lab.node("node")?, lab.node("other")?);
+        for (n, index) in [(0, 700), (1, 701)] {
+            node.ip([format!(
+                "link add up{n} index {index} type veth peer name their{n} index {index} netns {}",
+                other.namespace()
+            )])?;
+            for (node, name) in [(&node, "up"), (&other, "their")] {
+                node.ip([format!("link set {name}{n} up")])?;
+            }
+        }
+        on(&node, async |_| {
+            // Nothing but the carrier itself is to be the reason.
+            let mut monitor = Monitor::open(MonitorConfig {
+                link_interval: Duration::from_secs(600),
+            })?;
+            let facts = snapshot(&mut monitor).await?;
+            monitor.watch([link_named(&facts, "up0")?.ifindex]);
+            other.ip(["link set their1 down"])?;
+            until(&mut monitor, lost("up1")).await?;
+            // The quick looks after an event are over then.
+            let nothing = until(&mut monitor, |_| None::<()>);
+            let waited = timeout(Duration::from_millis(300), nothing).await;
+            ensure!(waited.is_err(), "{waited:?}");
+            let begin = Instant::now();
+            other.ip(["link set their0 down"])?;
+            until(&mut monitor, lost("up0")).await?;
+            let took = begin.elapsed();
+            println!("seen after {took:?}");
+            ensure!(took < Duration::from_millis(250), "it took {took:?}");
+            Ok(())
+        })
+    });
+}
+
 #[test]
 fn a_link_cut_twice_within_a_second_is_told_each_time() {
     watching(
@@ -433,4 +472,12 @@ fn mac_of(node: &Node, interface: &str) -> Result<String> {
         .nth(2)
         .map(str::to_owned)
         .with_context(|| format!("no address in {shown:?}"))
+}
+
+/// The loss of a link's carrier.
+fn lost(name: &str) -> impl FnMut(&Fact) -> Option<()> {
+    move |fact| match fact {
+        Fact::Link(link) if link.name == name => (!link.carrier).then_some(()),
+        _ => None,
+    }
 }

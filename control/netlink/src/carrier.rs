@@ -1,8 +1,10 @@
-//! Looks at the carrier of watched links twenty times a second, on a thread of its own.
+//! Looks at the carrier of watched links, on a thread of its own.
 //!
 //! The kernel tells of a lost carrier at once only if it told of nothing in the second before, in any network namespace
-//! (`net/core/link_watch.c`). So somebody has to look. Over netlink a look costs a whole description of the link, and on the
-//! runtime's timers a wake-up of its own; here it is one short `ioctl`, and the rest of the daemon sleeps until one differs.
+//! (`net/core/link_watch.c`). So somebody has to look: often after news of a link here, seldom otherwise, because then what the
+//! kernel told of was elsewhere or nothing. Over netlink a look costs a whole description of the link, and on the runtime's
+//! timers a wake-up of its own; here it is one short `ioctl`, and the rest of the daemon sleeps until one differs. What costs
+//! is the wake-up. The `ioctl` also makes the kernel catch up with itself (`linkwatch_sync_dev`): it tells everybody then.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::ffi::CString;
@@ -10,13 +12,16 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use tokio::sync::Notify;
 
-/// How often carriers are looked at.
-const INTERVAL: Duration = Duration::from_millis(50);
+/// How often carriers are looked at when there is no news.
+const INTERVAL: Duration = Duration::from_millis(100);
+/// How often after news of a link, and for how long: for the second that the kernel keeps the next news back, and some more.
+const HURRIED_INTERVAL: Duration = Duration::from_millis(20);
+const HURRY: Duration = Duration::from_millis(1500);
 
 /// `ETHTOOL_GLINK` (`linux/ethtool.h`).
 const ETHTOOL_GLINK: u32 = 0x0a;
@@ -36,6 +41,8 @@ struct Shared {
 struct State {
     /// Names of the links to watch from now on.
     watch: Option<Vec<CString>>,
+    /// There was news of a link.
+    news: bool,
     stop: bool,
 }
 
@@ -67,6 +74,15 @@ impl Carriers {
         self.0.wake.notify_one();
     }
 
+    /// The kernel told of a link: it may keep back what happens next.
+    pub(crate) fn hurry(&self) {
+        let mut state = self.0.state();
+        // One that was not looked at yet has woken the thread.
+        if !core::mem::replace(&mut state.news, true) {
+            self.0.wake.notify_one();
+        }
+    }
+
     /// Ends when a carrier has changed, or may have before it was first looked at. Cancelling it loses nothing.
     pub(crate) async fn changed(&self) {
         self.0.changed.notified().await;
@@ -93,7 +109,17 @@ impl Shared {
 
     fn run(&self, socket: &OwnedFd) {
         let mut links: Vec<(CString, Option<bool>)> = Vec::new();
-        while let Some(watch) = self.pause(links.is_empty()) {
+        let mut hurry_until = Instant::now();
+        loop {
+            let interval = match links.is_empty() {
+                true => None,
+                false if Instant::now() < hurry_until => Some(HURRIED_INTERVAL),
+                false => Some(INTERVAL),
+            };
+            let State { watch, news, stop } = self.pause(interval);
+            if stop {
+                return;
+            }
             let anew = watch.is_some();
             if let Some(names) = watch {
                 links = names.into_iter().map(|name| (name, None)).collect();
@@ -104,6 +130,9 @@ impl Shared {
                 changed |= *before != now;
                 *before = now;
             }
+            if changed || news {
+                hurry_until = Instant::now() + HURRY;
+            }
             if changed {
                 let blind = links.iter().any(|(_, carrier)| carrier.is_none());
                 self.blind.store(blind, Ordering::Relaxed);
@@ -112,18 +141,25 @@ impl Shared {
         }
     }
 
-    /// Waits for the next look; gives the links that are to be watched instead. `None` is the end.
-    fn pause(&self, idle: bool) -> Option<Option<Vec<CString>>> {
-        let quiet = |state: &mut State| !state.stop && state.watch.is_none();
+    /// Waits for the next look, for ever without an interval, or for what there is to do.
+    fn pause(&self, interval: Option<Duration>) -> State {
+        let quiet = |state: &mut State| !state.stop && !state.news && state.watch.is_none();
         let state = self.state();
-        let mut state = if idle {
-            let woken = self.wake.wait_while(state, quiet);
-            woken.unwrap_or_else(PoisonError::into_inner)
-        } else {
-            let woken = self.wake.wait_timeout_while(state, INTERVAL, quiet);
-            woken.unwrap_or_else(PoisonError::into_inner).0
+        let mut state = match interval {
+            None => {
+                let woken = self.wake.wait_while(state, quiet);
+                woken.unwrap_or_else(PoisonError::into_inner)
+            }
+            Some(interval) => {
+                let woken = self.wake.wait_timeout_while(state, interval, quiet);
+                woken.unwrap_or_else(PoisonError::into_inner).0
+            }
         };
-        (!state.stop).then(|| state.watch.take())
+        let stop = state.stop;
+        State {
+            stop,
+            ..core::mem::take(&mut *state)
+        }
     }
 }
 

@@ -48,14 +48,15 @@ const MAX_DATAGRAMS_PER_EVENT: usize = 256;
 /// How a [`Monitor`] works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MonitorConfig {
-    /// How often watched links are read when nothing seems to happen.
+    /// How often watched links are read when nothing seems to happen: for what the kernel forgot to tell, because their
+    /// carriers are watched apart.
     pub link_interval: Duration,
 }
 
 impl Default for MonitorConfig {
     fn default() -> Self {
         Self {
-            link_interval: Duration::from_secs(1),
+            link_interval: Duration::from_secs(10),
         }
     }
 }
@@ -219,6 +220,7 @@ impl Monitor {
         let now = Instant::now();
         self.hurry_until = now + HURRY;
         self.next_read = self.next_read.min(now + HURRIED_INTERVAL);
+        self.carriers.hurry();
     }
 
     /// Reads a piece of everything; all of it when it is complete.

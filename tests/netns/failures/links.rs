@@ -10,8 +10,8 @@ use support::traffic::ProbeReport;
 use super::fan::{FLOWS, Fan, PREFIXES, Plan, SERVERS, check};
 use super::{LIMIT, full};
 
-/// A flow may be silent for so long when a link is cut: links are read every 50 ms, on a machine with other work. The kernel
-/// tells of some only after a second.
+/// A flow may be silent for so long when a link is cut: links are looked at every 100 ms, on a machine with other work. The
+/// kernel tells of some only after a second.
 const LOSS: Duration = Duration::from_millis(900);
 
 #[test]

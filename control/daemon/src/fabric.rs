@@ -525,10 +525,11 @@ impl Fabric {
         monitor.watch(uplinks.map(|(ifindex, _)| ifindex));
     }
 
-    /// Takes in what else waits, so that one round of writes serves all. Returns whether it ends after that; what is said
-    /// behind the end is not listened to.
+    /// Takes in what else waits for a moment, so that one round of writes serves all. Returns whether it ends after that;
+    /// what is said behind the end is not listened to.
     fn more(&mut self, options: &Options, commands: &mut mpsc::Receiver<Command>) -> bool {
-        for _ in 0..limits::FABRIC_COMMANDS_PER_ROUND {
+        let begin = Instant::now();
+        while begin.elapsed() < limits::FABRIC_ROUND_TIME {
             match commands.try_recv() {
                 Ok(Command::Stop) => return true,
                 Ok(command) => self.command(options, command),

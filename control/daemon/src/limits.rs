@@ -42,9 +42,10 @@ pub(crate) const API_BODY_BYTES: usize = 64 * 1024;
 pub(crate) const API_TIME: Duration = Duration::from_secs(30);
 /// Commands waiting for the fabric thread. The speaker holds its outputs back when half of it is full.
 pub(crate) const FABRIC_COMMANDS: usize = 256;
-/// Commands that the fabric takes in before it writes.
-pub(crate) const FABRIC_COMMANDS_PER_ROUND: usize = 64;
-/// Map operations planned at a time.
+/// Time for which the fabric takes commands in before it writes: a link that fails waits meanwhile. A table that loads comes
+/// in commands of about a millisecond.
+pub(crate) const FABRIC_ROUND_TIME: Duration = Duration::from_millis(1);
+/// Map operations planned at a time: some milliseconds, for which a link that fails waits too.
 pub(crate) const FABRIC_BATCH_OPS: usize = 4096;
 /// Pause before what failed is tried again.
 pub(crate) const FABRIC_RETRY: Duration = Duration::from_secs(1);

@@ -290,6 +290,40 @@ fn a_cut_link_leaves_the_routes_and_one_cut_whole_comes_back_with_them() {
 
 /// Carrier loss deletes objects, groups and routes, and the kernel tells of none of it.
 #[test]
+fn a_group_changes_its_members_without_a_word_about_each_of_its_routes() {
+    with_routes(async |Stage { node, mut rig, .. }| {
+        let compat_mode = || node.run("cat", ["/proc/sys/net/ipv4/nexthop_compat_mode"]);
+        ensure!(compat_mode()? == "1\n", "the kernel's default");
+        // Hears what this writer does, because it isn't its own.
+        let mut watcher = RouteEvents::open(&RouteWriter::open()?)?;
+        let (addr, elsewhere) = (key("10.0.1.2")?, Unusable::NoCarrier);
+        let gone = Resolution::Unusable(elsewhere);
+        rig.table.next_hop(addr, Some(&gone));
+        rig.settle().await?;
+        for prefix in &PREFIXES[..2] {
+            ensure!(ways(node, prefix)? == only("up0"), "{prefix}");
+        }
+        let (mut groups, mut routes) = (0, 0);
+        while let Ok(event) = timeout(QUIET, watcher.next()).await {
+            let RouteEvent::News(news) = event? else {
+                continue;
+            };
+            for news in news {
+                match news {
+                    RouteNews::NextHop(_) => groups += 1,
+                    RouteNews::Route(_) | RouteNews::RouteGone(_) => routes += 1,
+                    RouteNews::Link(_) => {}
+                }
+            }
+        }
+        ensure!(groups > 0, "the change itself is told");
+        ensure!(routes == 0, "{routes} routes were told of");
+        ensure!(compat_mode()? == "1\n", "it is as it was");
+        Ok(())
+    });
+}
+
+#[test]
 fn a_flap_that_nobody_resolved_anew_is_repaired() {
     with_routes(async |Stage { node, mut rig, .. }| {
         node.ip(["link set up0 down", "link set up1 down"])?;

@@ -14,6 +14,7 @@
 
 mod carrier;
 pub mod codec;
+mod compat;
 mod error;
 mod monitor;
 mod neighbours;

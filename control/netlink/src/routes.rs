@@ -18,6 +18,7 @@ use crate::codec::route::{
     RouteNews, any_route, dump_next_hops, dump_routes, match_route, next_hop, operation, route,
     route_news,
 };
+use crate::compat::CompatMode;
 use crate::error::{Error, KernelError};
 use crate::socket::{Connection, Listing, MAX_DUMP_TRIES, Received, Step};
 
@@ -242,6 +243,7 @@ fn ignore(socket: BorrowedFd<'_>, port: u32) -> io::Result<()> {
 /// Carries operations out.
 pub struct RouteWriter {
     connection: Connection,
+    compat_mode: CompatMode,
     port: u32,
     request: Vec<u8>,
 }
@@ -258,6 +260,7 @@ impl RouteWriter {
         let port = connection.port()?;
         Ok(Self {
             connection,
+            compat_mode: CompatMode::open(),
             port,
             request: Vec::new(),
         })
@@ -280,7 +283,10 @@ impl RouteWriter {
             self.request
                 .extend_from_slice(&operation(sequence, op, index == last));
         }
+        let regrouped = |op: &Op| matches!(op, Op::Group { replace: true, .. });
+        let quiet = ops.iter().any(regrouped).then(|| self.compat_mode.quiet());
         self.connection.send_bytes(&self.request)?;
+        drop(quiet);
         let mut refusals = Vec::new();
         self.connection
             .answers(first, ops.len(), |index, error| {

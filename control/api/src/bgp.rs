@@ -67,7 +67,7 @@ pub struct BgpInstance {
     /// Equal paths used at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maximum_paths: Option<MaximumPaths>,
-    /// Paths share traffic when their AS paths are equally long; else they must be identical but for the first AS.
+    /// Paths share traffic when their AS paths are equally long; else they must be identical.
     /// Default: false.
     #[serde(default)]
     pub multipath_relax: bool,

@@ -26,7 +26,7 @@ pub struct RibConfig {
     pub maximum_paths_ebgp: u16,
     /// Equal paths used at once, learned by iBGP; at least 1.
     pub maximum_paths_ibgp: u16,
-    /// Multipath asks only for AS paths of equal length; else they must be identical but for the originating peer's AS.
+    /// Multipath asks only for AS paths of equal length; else they must be identical.
     pub multipath_relax: bool,
     /// Whether paths used at once share traffic by link bandwidth.
     pub link_bandwidth: LinkBandwidthMode,

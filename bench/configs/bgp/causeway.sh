@@ -20,6 +20,7 @@ spec:
     - name: transit
       localASN: $asn
       routerID: $router_id
+      multipathRelax: ${MULTIPATH_RELAX:-false}
       peers:
 EOF
 for peer in "$@"; do

@@ -186,6 +186,9 @@ impl Subject {
             };
             command.arg(format!("{},{},{role}", peer.addr, peer.asn));
         }
+        // Who forwards shares traffic among the peers.
+        let relaxed = self.pins.is_some().to_string();
+        command.env("MULTIPATH_RELAX", relaxed);
         if let Some(directory) = to.parent() {
             command.env("BGPD_SOCKET", directory.join("bgpd.sock"));
         }

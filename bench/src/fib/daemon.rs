@@ -26,6 +26,7 @@ use crate::bgp::process::Daemon;
 use crate::bgp::run::CpuWatch;
 use crate::bgp::table::{Prefix, Table};
 use crate::bgp::wire;
+use crate::random::Random;
 use crate::report::{Comparison, Report};
 use crate::stats::Samples;
 
@@ -41,8 +42,10 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const PUMP_INTERVAL: Duration = Duration::from_millis(10);
 /// How long a change is waited for.
 const LOSS_PATIENCE: Duration = Duration::from_secs(10);
-/// A loss that the kernel keeps back is seen at the next look, 0 to 50 ms later: only the middle of many tells.
+/// A loss that the kernel keeps back is seen at the next look, 0 to 20 ms later: only the middle of many tells.
 const CUTS: usize = 20;
+/// A cut comes at any moment between two looks.
+const CUT_DELAY_US: u32 = 50_000;
 const IDLE_PEERS: u8 = 10;
 const IDLE_ROUTES: usize = 1_000;
 const IDLE_TIME: Duration = Duration::from_secs(30);
@@ -192,7 +195,7 @@ pub(crate) fn update_to_map(lab: &Lab, subject: &Subject, report: &mut Report) -
     Ok(())
 }
 
-/// From the cut of a link until the programs are told that its next hop is dead, with many prefixes and with few.
+/// From the cut of a link until the programs are told that one of two next hops is dead, with many prefixes and with few.
 pub(crate) fn next_hop_loss(
     lab: &Lab,
     subject: &Subject,
@@ -226,7 +229,10 @@ fn losses(lab: &Lab, subject: &Subject, routes: usize, cuts: usize) -> Result<Sa
     }
     running.settle(routes)?;
     let mut samples = Samples::default();
+    let mut random = Random(SEED);
     for _ in 0..cuts {
+        let delay = random.below(CUT_DELAY_US);
+        std::thread::sleep(Duration::from_micros(delay.into()));
         let liveness = running.liveness()?;
         ensure!(dead(&liveness)? == 0, "a next hop was dead before");
         let cut = AtomicBool::new(false);

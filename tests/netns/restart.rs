@@ -12,6 +12,7 @@
 //!
 //! `CAUSEWAY_SEED=N` repeats the moments of a run that failed; `CAUSEWAY_TIER=full` runs a hundred rounds.
 
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::thread;
@@ -32,6 +33,11 @@ const EVERY: Duration = Duration::from_millis(4);
 const START_UP: Duration = Duration::from_millis(600);
 /// Starts of a crash loop that fail.
 const CRASHES: u32 = 5;
+/// Missing packets further apart than so many numbers were not lost for one reason: a quarter of a second.
+const ONE_PIECE: u64 = 64;
+/// Rounds with losses whose logs are shown, and lines of each.
+const EXPLAINED_ROUNDS: usize = 4;
+const EXPLAINED_LINES: usize = 400;
 
 /// Behind each ToR: prefix and host.
 const LEFT: [(&str, &str); 2] = [("10.1.0.0/24", "10.1.0.10"), ("fd00:1::/64", "fd00:1::10")];
@@ -54,18 +60,21 @@ fn no_packet_is_lost_however_often_the_daemon_dies_or_changes_its_version() {
         let mut marks = Vec::new();
         let rounds = if full() { 100 } else { 20 };
         let run = (0..rounds).try_for_each(|round| {
-            marks.push((Instant::now(), round));
+            marks.push(stage.mark());
             stage.round(round, &mut moments)
         });
-        let carried = finish(streams, &marks)?;
+        let (carried, losses) = finish(streams)?;
+        stage.explain(&losses, &marks);
         run?;
+        ensure!(losses.is_empty(), "packets were lost: see above");
         stage.went_by_programs(before, carried)?;
         kept_all_routes(&watched)?;
         stage.detach()?;
         let streams = stage.streams()?;
         thread::sleep(Duration::from_millis(500));
+        let (_, losses) = finish(streams)?;
         ensure!(
-            finish(streams, &[]).is_err(),
+            !losses.is_empty(),
             "without programs nothing is forwarded, and nobody noticed"
         );
         Ok(())
@@ -157,6 +166,50 @@ impl Stage {
         );
         println!("round {round}: {next:?} after {:?}", begin.elapsed());
         Ok(())
+    }
+
+    /// Where the logs stand as a round begins.
+    fn mark(&mut self) -> Mark {
+        Mark {
+            begin: Instant::now(),
+            written: self.logs().map(|(_, log)| log.len()),
+        }
+    }
+
+    /// What tells why a route went: FRR's kernel gives routes up that BIRD keeps, and the reason is a matter of milliseconds.
+    fn logs(&mut self) -> [(&'static str, String); 2] {
+        [
+            ("FRR", self.tors[0].peer.speaker_log()),
+            ("causewayd", self.causeway.process().log()),
+        ]
+    }
+
+    /// Prints in which round what was lost, and what was logged in that round.
+    fn explain(&mut self, losses: &[Loss], marks: &[Mark]) {
+        let mut rounds = BTreeSet::new();
+        for loss in losses {
+            let round = marks.partition_point(|mark| mark.begin <= loss.at);
+            let at = match round.checked_sub(1) {
+                Some(round) => {
+                    rounds.insert(round);
+                    format!("{:?} into round {round}", loss.at - marks[round].begin)
+                }
+                None => "before the first round".to_owned(),
+            };
+            println!("{}, {at}", loss.text);
+        }
+        let logs = self.logs();
+        for round in rounds.into_iter().take(EXPLAINED_ROUNDS) {
+            for (n, (who, log)) in logs.iter().enumerate() {
+                let end = marks.get(round + 1).map_or(log.len(), |m| m.written[n]);
+                println!("── {who} in round {round}");
+                let lines = log.get(marks[round].written[n]..end).unwrap_or_default();
+                lines
+                    .lines()
+                    .take(EXPLAINED_LINES)
+                    .for_each(|line| println!("{line}"));
+            }
+        }
     }
 
     /// Daemons of either version die at any moment of their start. Their peers see one restart: what is stale from one goes
@@ -270,7 +323,7 @@ impl Stage {
     fn watch_routes(&self) -> Result<Vec<Process>> {
         let watch = |tor: &Tor| {
             let mut command = tor.node.command("ip");
-            command.args(["-o", "monitor", "route"]);
+            command.args(["-o", "-ts", "monitor", "route"]);
             Process::start(&tor.node, "monitor", command)
         };
         let watched = self.tors.iter().map(watch).collect::<Result<Vec<_>>>()?;
@@ -322,8 +375,22 @@ struct Stream {
     probes: Probes,
 }
 
-/// Ends all streams; an error tells in which round what was lost.
-fn finish(streams: Vec<Stream>, marks: &[(Instant, u32)]) -> Result<Carried> {
+/// Where logs stood as a round began.
+struct Mark {
+    begin: Instant,
+    /// Their lengths, in the order of [`Stage::logs`].
+    written: [usize; 2],
+}
+
+/// Packets of a stream that are missing in one piece.
+struct Loss {
+    text: String,
+    /// When the first was sent.
+    at: Instant,
+}
+
+/// Ends all streams.
+fn finish(streams: Vec<Stream>) -> Result<(Carried, Vec<Loss>)> {
     streams.iter().for_each(|stream| stream.probes.stop());
     let (mut carried, mut losses) = (Carried::default(), Vec::new());
     for stream in streams {
@@ -336,24 +403,17 @@ fn finish(streams: Vec<Stream>, marks: &[(Instant, u32)]) -> Result<Carried> {
         };
         *to += report.arrived;
         for (what, numbers) in [("probes", missing.there), ("echoes", missing.back)] {
-            let (Some(first), Some(last)) = (numbers.first(), numbers.last()) else {
-                continue;
-            };
-            let at = stream.begin + EVERY * u32::try_from(*first)?;
-            let mark = marks.iter().rev().find(|(begin, _)| *begin <= at);
-            let round =
-                mark.map(|(begin, round)| format!(", {:?} into round {round}", at - *begin));
-            losses.push(format!(
-                "{}: {} {what} of {} are missing, {first} to {last}{}",
-                stream.name,
-                numbers.len(),
-                report.sent,
-                round.unwrap_or_default()
-            ));
+            for piece in numbers.chunk_by(|one, next| next - one <= ONE_PIECE) {
+                let (first, last) = (piece[0], piece[piece.len() - 1]);
+                let (name, n) = (&stream.name, piece.len());
+                losses.push(Loss {
+                    text: format!("{name}: {n} {what} are missing, {first} to {last}"),
+                    at: stream.begin + EVERY * u32::try_from(first)?,
+                });
+            }
         }
     }
-    ensure!(losses.is_empty(), "{}", losses.join("\n"));
-    Ok(carried)
+    Ok((carried, losses))
 }
 
 /// Neither ToR's kernel was without a route for a moment: graceful restart held them.

@@ -172,7 +172,11 @@ impl Daemon for Frr {
 }
 
 fn config(node: &Node, router: &Router) -> String {
-    let mut text = format!("hostname {}\nlog stdout debugging\n", node.name());
+    let mut text = format!(
+        "hostname {}\nlog stdout debugging\nlog timestamp precision 3\n\
+         debug bgp neighbor-events\ndebug bgp graceful-restart\n",
+        node.name()
+    );
     for origin in &router.originate {
         for line in route_map(router.asn, origin) {
             let _ = writeln!(text, "{line}");

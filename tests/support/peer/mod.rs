@@ -430,6 +430,12 @@ impl Peer {
         logs + &self.daemon.notes()
     }
 
+    /// What the process that speaks BGP wrote so far: it only grows, so that a length marks a moment.
+    pub fn speaker_log(&mut self) -> String {
+        let mut processes = self.daemon.processes().into_iter();
+        processes.next().map_or_else(String::new, |it| it.log())
+    }
+
     /// The session with the neighbour at `address`.
     pub fn session(&self, address: &str) -> Result<Session> {
         self.daemon.session(self.neighbor(address)?)

@@ -31,6 +31,8 @@ const FLOWS: u16 = 4;
 const EVERY: Duration = Duration::from_millis(4);
 /// A daemon is ready after some 300 ms: it is killed before, meanwhile and after.
 const START_UP: Duration = Duration::from_millis(600);
+/// FRR connects so long after it lost a session, and not again: some daemons are started to meet that.
+const ATTEMPT: Duration = Duration::from_secs(1);
 /// Starts of a crash loop that fail.
 const CRASHES: u32 = 5;
 /// Missing packets further apart than so many numbers were not lost for one reason: a quarter of a second.
@@ -156,6 +158,9 @@ impl Stage {
         };
         if crashes > 0 {
             self.crash_loop(moments)?;
+        }
+        if [5, 11].contains(&(round % 20)) {
+            thread::sleep(START_UP + moments.below(ATTEMPT - START_UP));
         }
         self.causeway.restart_as(next)?;
         self.wait_ready()?;

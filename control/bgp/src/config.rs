@@ -36,6 +36,12 @@ pub mod limits {
     pub const SHUTDOWN_MESSAGE_BYTES: usize = 255;
     /// Hold timer while waiting for the peer's OPEN (RFC 4271 8.2.2: "a large value, 4 minutes is suggested").
     pub const OPEN_HOLD: Duration = Duration::from_secs(240);
+    /// How far apart two connections may come to us and still be the two halves of a collision (RFC 4271 6.8): one was on
+    /// its way as the other was answered. A peer that restarts takes longer, or its kernel closes the old one.
+    pub const COLLISION: Duration = Duration::from_secs(2);
+    /// How long a speaker that restarted leaves it to peers that keep its routes to connect, less up to a quarter. FRR does
+    /// so one second after the loss, and then not again.
+    pub const PEERS_COME_FIRST: Duration = Duration::from_secs(2);
     /// Restart time that fits the capability (RFC 4724 3: 12 bits of seconds).
     pub const RESTART_TIME_SECONDS: u16 = 4095;
 }

@@ -31,11 +31,21 @@ pub(crate) struct Connection {
     pub(crate) local_open: Open,
     pub(crate) remote_open: Option<Open>,
     pub(crate) negotiated: Option<Negotiated>,
+    answer: Answer,
     /// Bytes handed over and not yet reported as taken by the socket.
     pub(crate) in_flight: usize,
     hold: Duration,
     keepalive: Duration,
     send_hold: Duration,
+}
+
+/// The KEEPALIVE that answers the peer's OPEN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    /// Sent, or there is no OPEN yet.
+    Given,
+    /// It waits for [`Connection::answer`]; `confirmed`: the peer's own has come.
+    HeldBack { confirmed: bool },
 }
 
 /// What a message leads to.
@@ -75,6 +85,7 @@ impl Connection {
             local_open,
             remote_open: None,
             negotiated: None,
+            answer: Answer::Given,
             in_flight: 0,
             hold: limits::OPEN_HOLD,
             keepalive: Duration::ZERO,
@@ -130,8 +141,14 @@ impl Connection {
         }
     }
 
-    /// Event 19 once collisions are resolved: sends KEEPALIVE, sets the negotiated timers, moves to OpenConfirm.
-    pub(crate) fn confirm(&mut self, ctx: &mut Context<'_>, config: &SessionConfig) {
+    /// Event 19 once collisions are resolved: sets the negotiated timers, moves to OpenConfirm, and sends KEEPALIVE unless
+    /// that is to be held back.
+    pub(crate) fn confirm(
+        &mut self,
+        ctx: &mut Context<'_>,
+        config: &SessionConfig,
+        hold_back: bool,
+    ) {
         let Some(negotiated) = &self.negotiated else {
             return;
         };
@@ -144,8 +161,30 @@ impl Connection {
         // The greater of SendHoldTime (8 minutes by default) and twice the hold time (RFC 9687 6).
         self.send_hold = config.timers.send_hold.max(self.hold * 2);
         self.state = State::OpenConfirm;
-        self.send_keepalive(ctx);
+        if hold_back {
+            self.answer = Answer::HeldBack { confirmed: false };
+        } else {
+            self.send_keepalive(ctx);
+        }
         self.restart_hold(ctx.now);
+    }
+
+    /// Whether the KEEPALIVE that answers the peer's OPEN waits.
+    pub(crate) fn is_held_back(&self) -> bool {
+        self.answer != Answer::Given
+    }
+
+    /// Sends the KEEPALIVE that was held back. Returns whether that establishes the session, as the peer's has come.
+    pub(crate) fn answer(&mut self, ctx: &mut Context<'_>) -> bool {
+        let Answer::HeldBack { confirmed } = core::mem::replace(&mut self.answer, Answer::Given)
+        else {
+            return false;
+        };
+        self.send_keepalive(ctx);
+        if confirmed {
+            self.state = State::Established;
+        }
+        confirmed
     }
 
     /// OpenConfirm: event 26 establishes the session.
@@ -153,6 +192,10 @@ impl Connection {
         match message {
             Message::Keepalive => {
                 self.restart_hold(ctx.now);
+                if let Answer::HeldBack { confirmed } = &mut self.answer {
+                    *confirmed = true;
+                    return Verdict::Stay;
+                }
                 self.state = State::Established;
                 Verdict::Established
             }
@@ -225,7 +268,8 @@ impl Connection {
             TimerKind::ConnectRetry
             | TimerKind::IdleHold
             | TimerKind::Restart
-            | TimerKind::Stale => None,
+            | TimerKind::Stale
+            | TimerKind::Collision => None,
         }
     }
 
@@ -277,6 +321,12 @@ impl Connection {
             conn: self.id,
             abort,
         });
+    }
+
+    /// Whether both sides keep routes over a restart (RFC 4724).
+    pub(crate) fn is_graceful(&self) -> bool {
+        let negotiated = self.negotiated.as_ref();
+        negotiated.is_some_and(|n| n.graceful_restart.is_some())
     }
 
     /// Negotiated hold and keepalive times, once known.

@@ -34,7 +34,10 @@
 //! - A NOTIFICATION in OpenSent (event 25) ends the connection without an answer: RFC 4271 6.4 forbids answering one.
 //! - The first error after a stable session leads through Idle at once; back-off begins with the second in a row.
 //! - With graceful restart, a new connection replaces an Established one when its valid OPEN arrives (RFC 4724 4.2), not
-//!   as soon as TCP connects (RFC 4724 5), so that a port scan can't end sessions.
+//!   as soon as TCP connects (RFC 4724 5), so that a port scan can't end sessions; and not right after Established, when it
+//!   is the late half of a collision.
+//! - With graceful restart, the KEEPALIVE that answers an OPEN waits while a connection of ours is on its way to the peer:
+//!   see `collision`.
 //! - DelayOpen and the Established-state collision option are not offered; both are optional (RFC 4271 8.1.1).
 
 pub mod change;

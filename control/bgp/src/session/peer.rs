@@ -8,7 +8,7 @@ use super::graceful::is_final;
 use super::history::History;
 use super::timer::{TimerKind, Timers};
 use super::{Connection, Context, Effect, End, Next, State};
-use crate::config::{PeerConfig, ShutdownMessage};
+use crate::config::{PeerConfig, ShutdownMessage, limits};
 use crate::speaker::{Path, RefuseReason, Reset, ResetCause, SpeakerEvent, SweepCause};
 use crate::time::Time;
 use crate::types::{ConnId, PeerId};
@@ -157,6 +157,10 @@ impl Peer {
                 self.timers.stop(TimerKind::IdleHold);
                 if self.config.passive {
                     self.stage = Stage::Active;
+                } else if ctx.local.restarting && self.config.session.graceful_restart.is_some() {
+                    self.stage = Stage::Active;
+                    let wait = ctx.jitter.apply(limits::PEERS_COME_FIRST);
+                    self.timers.set(TimerKind::ConnectRetry, ctx.now + wait);
                 } else {
                     self.initiate(ctx);
                 }
@@ -246,7 +250,12 @@ impl Peer {
             Verdict::Refresh(refresh) => self.refresh(ctx, index, refresh),
             Verdict::Opened => {
                 if let Some(index) = self.resolve_collision(ctx, index) {
-                    self.connections[index].confirm(ctx, &config);
+                    let hold_back = self.must_hold_back(index);
+                    if hold_back {
+                        self.timers
+                            .set(TimerKind::Collision, ctx.now + limits::COLLISION);
+                    }
+                    self.connections[index].confirm(ctx, &config, hold_back);
                 }
                 self.settle(ctx);
             }
@@ -361,6 +370,7 @@ impl Peer {
                 TimerKind::IdleHold => self.handle(ctx, Event::IdleHoldTimerExpires),
                 TimerKind::Restart => self.sweep_all(ctx, SweepCause::RestartTimer),
                 TimerKind::Stale => self.sweep_all(ctx, SweepCause::StaleTimer),
+                TimerKind::Collision => self.collision_timer_expires(ctx),
                 TimerKind::Hold | TimerKind::Keepalive | TimerKind::SendHold => {}
             }
         }
@@ -387,7 +397,7 @@ impl Peer {
         }
     }
 
-    fn give_up_attempt(&mut self, ctx: &mut Context<'_>) {
+    pub(super) fn give_up_attempt(&mut self, ctx: &mut Context<'_>) {
         if let Some(conn) = self.attempt.take() {
             ctx.push(Effect::Close { conn, abort: true });
         }
@@ -415,7 +425,7 @@ impl Peer {
     }
 
     /// OpenConfirm → Established.
-    fn establish(&mut self, ctx: &mut Context<'_>, index: usize) {
+    pub(super) fn establish(&mut self, ctx: &mut Context<'_>, index: usize) {
         self.give_up_attempt(ctx);
         self.history.established += 1;
         self.end_of_rib = FamilySet::EMPTY;
@@ -559,8 +569,9 @@ impl Peer {
         }
     }
 
-    /// Notes and tells a change of state.
+    /// After every event: what waited may go on; notes and tells a change of state.
     fn settle(&mut self, ctx: &mut Context<'_>) {
+        self.release(ctx);
         let (from, to) = (self.history.state, self.state());
         if from != to {
             self.history.state = to;

@@ -21,11 +21,13 @@ pub enum TimerKind {
     Restart,
     /// Upper limit on keeping stale routes after its return (RFC 4724 4.2).
     Stale,
+    /// How long the answer to an OPEN waits for a connection that may collide with this one.
+    Collision,
 }
 
 impl TimerKind {
     /// Every timer.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::ConnectRetry,
         Self::IdleHold,
         Self::Hold,
@@ -33,6 +35,7 @@ impl TimerKind {
         Self::SendHold,
         Self::Restart,
         Self::Stale,
+        Self::Collision,
     ];
 
     /// The name used in text and JSON.
@@ -46,6 +49,7 @@ impl TimerKind {
             Self::SendHold => "send-hold",
             Self::Restart => "restart",
             Self::Stale => "stale",
+            Self::Collision => "collision",
         }
     }
 }

@@ -11,14 +11,14 @@ use crate::speaker::{Command, Input, Output, ResetCause, SpeakerEvent, SweepCaus
 use crate::types::{ConnId, Family, Prefix, Prefix4, RouterId};
 use crate::wire::{Capability, Message, Notification, Open, Reach, Update};
 
-fn graceful_session() -> SessionConfig {
+pub(super) fn graceful_session() -> SessionConfig {
     SessionConfig {
         graceful_restart: Some(GracefulRestartConfig::default()),
         ..session()
     }
 }
 
-fn graceful_open(router_id: RouterId, capability: Capability) -> Open {
+pub(super) fn graceful_open(router_id: RouterId, capability: Capability) -> Open {
     let mut open = open(router_id);
     open.capabilities.push(capability);
     open

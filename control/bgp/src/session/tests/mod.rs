@@ -1,5 +1,6 @@
 //! The state machine, sentence by sentence, on one speaker driven by hand.
 
+mod collision;
 mod confederation;
 mod errors;
 mod graceful;

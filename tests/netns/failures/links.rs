@@ -12,7 +12,7 @@ use super::{LIMIT, full};
 
 /// A flow may be silent for so long when a link is cut: links are looked at every 100 ms, on a machine with other work. The
 /// kernel tells of some only after a second.
-const LOSS: Duration = Duration::from_millis(900);
+const LOSS: Duration = Duration::from_millis(400);
 
 #[test]
 fn cut_links_take_only_their_own_flows_along_and_all_of_them_come_back() {

@@ -43,7 +43,7 @@ const PUMP_INTERVAL: Duration = Duration::from_millis(10);
 /// How long a change is waited for.
 const LOSS_PATIENCE: Duration = Duration::from_secs(10);
 /// A loss that the kernel keeps back is seen at the next look, 0 to 20 ms later: only the middle of many tells.
-const CUTS: usize = 20;
+const CUTS: usize = 60;
 /// A cut comes at any moment between two looks.
 const CUT_DELAY_US: u32 = 50_000;
 const IDLE_PEERS: u8 = 10;
@@ -134,6 +134,22 @@ impl Running {
                 );
             }
         }
+    }
+
+    /// Until no next hop is dead, and then until the daemon rests.
+    fn wait_alive(&mut self, liveness: &Array<MapData, u32>) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut alive = false;
+        while !alive || !self.cpu.is_idle(&self.daemon)? {
+            ensure!(Instant::now() < deadline, "the next hop did not return");
+            self.fleet.pump(PUMP_INTERVAL)?;
+            if !alive && dead(liveness)? == 0 {
+                alive = true;
+                // What it did before says nothing.
+                self.cpu = CpuWatch::start(&self.daemon)?;
+            }
+        }
+        Ok(())
     }
 
     fn routes4(&self) -> Result<LpmTrie<MapData, [u8; 4], u32>> {
@@ -253,11 +269,7 @@ fn losses(lab: &Lab, subject: &Subject, routes: usize, cuts: usize) -> Result<Sa
         })?;
         samples.push(spent.as_secs_f64() * 1000.0);
         set_link("up")?;
-        let deadline = Instant::now() + PATIENCE;
-        while dead(&liveness)? != 0 || !running.cpu.is_idle(&running.daemon)? {
-            ensure!(Instant::now() < deadline, "the next hop did not return");
-            running.fleet.pump(PUMP_INTERVAL)?;
-        }
+        running.wait_alive(&liveness)?;
     }
     Ok(samples)
 }

@@ -17,6 +17,7 @@ use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, LpmTrie, Map, MapData};
 use causeway_datapath::Datapath;
 use causeway_maps::catalogue::{LIVENESS, MAX_NEXT_HOPS, ROUTES4};
+use causeway_net::kernel::PROTOCOL;
 
 use super::{against_limit, alone};
 use crate::bgp::daemons;
@@ -76,15 +77,21 @@ struct Running {
     daemon: Daemon,
     cpu: CpuWatch,
     maps: PathBuf,
-    _pins: Pins,
+    _left: Left,
 }
 
-/// What the daemon leaves behind.
-struct Pins(PathBuf);
+/// What the daemon leaves behind, so that packets go on: its pins, and the kernel's routes. The next one would have to remove
+/// those first.
+struct Left(PathBuf);
 
-impl Drop for Pins {
+impl Drop for Left {
     fn drop(&mut self) {
         if let Err(error) = Datapath::unload_pins(&self.0) {
+            eprintln!("warning: {error:#}");
+        }
+        // With the groups of next hops go the routes.
+        let protocol = PROTOCOL.to_string();
+        if let Err(error) = ip(&["nexthop", "flush", "proto", &protocol]) {
             eprintln!("warning: {error:#}");
         }
     }
@@ -93,7 +100,7 @@ impl Drop for Pins {
 impl Running {
     /// With sessions to peers 1 to `peers`, and to peer 0, which is the last of the fleet.
     fn start(lab: &Lab, subject: &Subject, peers: u8) -> Result<Self> {
-        let pins = Pins(subject.1.clone());
+        let left = Left(subject.1.clone());
         let mut daemon = subject.0.start(lab, peers)?;
         let sessions = (1..=peers)
             .chain([MONITOR])
@@ -112,7 +119,7 @@ impl Running {
             daemon,
             cpu,
             maps: subject.1.clone(),
-            _pins: pins,
+            _left: left,
         })
     }
 
@@ -287,11 +294,21 @@ fn dead(liveness: &Array<MapData, u32>) -> Result<usize> {
 
 /// The peers' end: the daemon's loses its carrier.
 fn set_link(state: &str) -> Result<()> {
-    let status = std::process::Command::new("ip")
-        .args(["link", "set", CUT_LINK, state])
-        .status()
+    ip(&["link", "set", CUT_LINK, state])
+}
+
+fn ip(words: &[&str]) -> Result<()> {
+    let output = std::process::Command::new("ip")
+        .args(words)
+        .output()
         .context("start ip (package iproute2)")?;
-    ensure!(status.success(), "`ip link set {CUT_LINK} {state}` failed");
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "`ip {}` failed: {}",
+        words.join(" "),
+        said.trim()
+    );
     Ok(())
 }
 

@@ -1,7 +1,9 @@
-//! `bench micro`: the stages of the speaker core one by one, in this process, without sockets.
+//! `bench micro`: the stages of the speaker core and of the service tables one by one, in this process, without sockets.
 //!
 //! Each stage has a plain program beside it that does the least that the stage could possibly do: the bench's own
 //! parser and encoder, and a hash map. The ratio says what exactness, interning and bookkeeping cost.
+
+mod services;
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -50,10 +52,13 @@ const BLASTER: Identity = Identity {
 pub(crate) fn run(quick: bool, report: &mut Report) -> Result<()> {
     let table = Table::generate(if quick { QUICK_ROUTES } else { FULL_ROUTES }, 0, SEED);
     let stream = wire::announce(&table, &table.groups, BLASTER);
+    let cluster = services::Cluster::new(quick);
     let mut stages: Vec<Stage> = Vec::new();
     for _ in 0..if quick { 1 } else { ROUNDS } {
-        let ours = ours(&table, &stream)?;
-        let plain = plain(&table, &stream)?;
+        let mut ours = ours(&table, &stream)?;
+        let mut plain = plain(&table, &stream)?;
+        ours.extend(cluster.ours());
+        plain.extend(cluster.plain());
         if stages.is_empty() {
             stages = ours
                 .iter()

@@ -311,11 +311,15 @@ fn runs_missing(sent: u64, flows: u64, arrived: &HashSet<u64>) -> Vec<u64> {
 /// What a sender that had to wait for its CPU makes up for. More in one burst would overflow the ring of a veth.
 const LATE: Duration = Duration::from_millis(20);
 
-/// Room for what arrives while a busy machine doesn't let us read: what a socket drops, no network lost.
+/// Room for what arrives while a busy machine doesn't let us read: what a socket drops, no network lost. And for what
+/// waits to leave: the kernel keeps up to 208 KiB for a neighbour that it asks for, which is as much as a socket may have
+/// under way. Sending an echo would then block for three seconds, and nothing would be read.
 const ROOM_BYTES: usize = 8 << 20;
 
 fn patient(socket: &UdpSocket) -> Result<()> {
-    nix::sys::socket::setsockopt(socket, nix::sys::socket::sockopt::RcvBufForce, &ROOM_BYTES)?;
+    use nix::sys::socket::{setsockopt, sockopt};
+    setsockopt(socket, sockopt::RcvBufForce, &ROOM_BYTES)?;
+    setsockopt(socket, sockopt::SndBufForce, &ROOM_BYTES)?;
     Ok(())
 }
 

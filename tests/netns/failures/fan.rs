@@ -204,16 +204,25 @@ impl Fan {
 
     /// Waits until as many next hops lead to `far`, in both families.
     pub(super) fn wait_members(&self, members: usize) -> Result<()> {
+        self.wait_members_within(members, LIMIT)
+    }
+
+    /// As [`Self::wait_members`], for so long in each family.
+    pub(super) fn wait_members_within(&self, members: usize, limit: Duration) -> Result<()> {
         for server in SERVERS {
-            self.wait_members_of(server, members)?;
+            self.wait_members_of_within(server, members, limit)?;
         }
         Ok(())
     }
 
     /// As [`Self::wait_members`] for an address behind `far`.
     pub(super) fn wait_members_of(&self, address: &str, members: usize) -> Result<()> {
+        self.wait_members_of_within(address, members, LIMIT)
+    }
+
+    fn wait_members_of_within(&self, address: &str, members: usize, limit: Duration) -> Result<()> {
         let address: IpAddr = address.parse()?;
-        wait_until(&format!("{members} members for {address}"), LIMIT, || {
+        wait_until(&format!("{members} members for {address}"), limit, || {
             let group = group_of(&self.router, address)?;
             ensure!(group.len() == members, "{group:?}");
             Ok(())

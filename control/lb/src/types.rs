@@ -63,6 +63,14 @@ impl Protocol {
             .find(|protocol| protocol.name() == text)
     }
 
+    /// By the number in the IP header.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        [Self::Tcp, Self::Udp, Self::Sctp]
+            .into_iter()
+            .find(|protocol| *protocol as u8 == number)
+    }
+
     /// Kubernetes' name.
     #[must_use]
     pub const fn name(self) -> &'static str {

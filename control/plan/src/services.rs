@@ -16,12 +16,14 @@
 //! * After every single entry that is written in this order, whatever a frontend leads to is there: its pool, the ring that
 //!   its routes ask, a seat for each slot, a backend for each seat.
 //! * A place in an array that is given up is not used in the same batch: a program may be reading it.
+//! * After a restart the maps are taken over as they are, and what nobody wants again goes when [`Services::prune`] says so.
 //! * A pool without room has no frontends in the maps, and says so; it gets them when there is room.
 
 mod extents;
 mod lower;
 mod op;
 mod place;
+mod restore;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,6 +36,7 @@ use hashbrown::{HashMap, HashSet};
 use extents::Extents;
 use lower::Writes;
 use place::PoolState;
+use restore::Stale;
 
 pub use op::{ServiceDump, ServiceOp};
 
@@ -94,6 +97,8 @@ pub struct Services {
     turned: BTreeSet<PoolId>,
     source_ranges: BTreeMap<(ServiceId, Family), BTreeMap<map::SourceRangeKey, u32>>,
     addresses: BTreeMap<map::ServiceAddr, u32>,
+    /// What the maps held before a restart, and nobody has wanted since.
+    stale: Stale,
 }
 
 impl Default for Services {
@@ -119,6 +124,7 @@ impl Services {
             turned: BTreeSet::new(),
             source_ranges: BTreeMap::new(),
             addresses: BTreeMap::new(),
+            stale: Stale::default(),
         }
     }
 
@@ -137,9 +143,11 @@ impl Services {
         self.change_source_ranges(delta, &mut writes);
         self.change_addresses(delta, &mut writes);
         let (refused, admitted) = self.change_frontends(delta, &mut writes);
+        let ops = writes.into_ops();
+        self.stale.wanted(&ops);
         ServiceBatch {
             revision: delta.revision,
-            ops: writes.into_ops(),
+            ops,
             refused,
             admitted,
         }
@@ -156,6 +164,7 @@ impl Services {
         let mut touched = BTreeSet::new();
         for ((id, number), seat) in &delta.seats {
             touched.insert(*id);
+            self.stale.seats.remove(&(*id, *number));
             self.pools.entry(*id).or_default().seat(*number, *seat);
         }
         for ((id, scope), ring) in &delta.rings {
@@ -167,6 +176,7 @@ impl Services {
         }
         for (id, pool) in &delta.pools {
             touched.insert(*id);
+            self.stale.pools.remove(id);
             self.pools.entry(*id).or_default().pool.clone_from(pool);
         }
         touched

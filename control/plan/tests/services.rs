@@ -235,6 +235,56 @@ fn a_ring_of_one_member_takes_no_page_and_one_that_keeps_its_size_stays_where_it
 }
 
 #[test]
+fn a_restart_finds_every_entry_where_it_was_and_removes_what_is_gone_meanwhile() {
+    for seed in 0..4 {
+        let mut stage = Stage::new(ServiceCapacities::default());
+        let mut random = Random(seed);
+        // Some history, so that numbers are not in order.
+        for _ in 0..3 {
+            stage.step(Random(random.below(u64::MAX)));
+        }
+        let objects: Vec<_> = (0..SERVICES)
+            .map(|n| (service(n, &mut random), slice(n, 1 + n * 4, &mut random)))
+            .collect();
+        for (service, slice) in &objects {
+            stage.lb.apply_service(service);
+            stage.lb.apply_slice(slice);
+        }
+        stage.poll();
+        // The same objects again.
+        let mut again = stage.restarted();
+        for (service, slice) in &objects {
+            again.lb.apply_service(service);
+            again.lb.apply_slice(slice);
+        }
+        again.poll();
+        again.finish_restore();
+        assert_eq!(named(&again.dump), named(&stage.dump));
+        // Others: a service less, and endpoints that came and went.
+        let mut changed = stage.restarted();
+        for (n, (service, _)) in objects.iter().enumerate().skip(1) {
+            changed.lb.apply_service(service);
+            changed
+                .lb
+                .apply_slice(&slice(n, 3 + seed as usize % 20, &mut random));
+        }
+        changed.poll();
+        changed.finish_restore();
+        // And the next change finds everything in order.
+        changed.lb.apply_slice(&slice(1, 2, &mut random));
+        changed.lb.remove_service("default", "s2");
+        changed.poll();
+        assert!(
+            changed
+                .dump
+                .backends
+                .values()
+                .all(|backend| backend.generation > 0)
+        );
+    }
+}
+
+#[test]
 fn an_empty_set_of_tables_leaves_nothing_in_the_maps_but_generations() {
     let mut stage = Stage::new(ServiceCapacities::default());
     for n in 0..SERVICES {
@@ -259,6 +309,22 @@ fn an_empty_set_of_tables_leaves_nothing_in_the_maps_but_generations() {
     assert_eq!(left, ServiceDump::default());
 }
 
+/// What stands in the maps, pages that no pool names left out.
+fn named(dump: &ServiceDump) -> ServiceDump {
+    let mut named = dump.clone();
+    named.ring_pages.retain(|page, _| {
+        let rings = dump
+            .pools
+            .values()
+            .flat_map(|pool| [pool.cluster, pool.local]);
+        let mut rings = rings.filter(|ring| ring.slots > 1);
+        rings.any(|ring| {
+            (ring.page..=ring.page + (ring.slots >> RingPage::SLOT_BITS)).contains(page)
+        })
+    });
+    named
+}
+
 const SERVICES: usize = 5;
 
 struct Stage {
@@ -267,6 +333,8 @@ struct Stage {
     services: Services,
     dump: ServiceDump,
     refused: BTreeSet<FrontendKey>,
+    /// The maps still hold what they held before.
+    restoring: bool,
 }
 
 impl Stage {
@@ -277,7 +345,33 @@ impl Stage {
             services: Services::new(capacities),
             dump: ServiceDump::default(),
             refused: BTreeSet::new(),
+            restoring: false,
         }
+    }
+
+    /// Another process over the same maps.
+    fn restarted(&self) -> Self {
+        let mut again = Self {
+            dump: self.dump.clone(),
+            restoring: true,
+            ..Self::new(ServiceCapacities::default())
+        };
+        again.dump.restore(&mut again.lb);
+        again.services.restore(&again.dump);
+        again
+    }
+
+    /// All that is wanted has been applied.
+    fn finish_restore(&mut self) {
+        self.lb.end_restore();
+        for op in self.services.prune() {
+            for single in op.single() {
+                self.dump.apply(&single);
+                assert_eq!(self.dump.inconsistencies(), [""; 0], "after {single:?}");
+            }
+        }
+        self.restoring = false;
+        self.compare();
     }
 
     fn step(&mut self, mut random: Random) {
@@ -323,7 +417,9 @@ impl Stage {
             }
             self.refused
                 .retain(|key| self.tables.frontends.contains_key(key));
-            self.compare();
+            if !self.restoring {
+                self.compare();
+            }
             self.lb.programmed(delta.revision);
         }
     }
@@ -405,6 +501,10 @@ impl Stage {
                 let key = SourceRangeKey::new(service.0, client.is_ipv6(), address(client), 128);
                 assert_eq!(longest(dump, &key), Some(u32::from(admitted)), "{client}");
             }
+        }
+        if self.refused.is_empty() {
+            assert_eq!(dump.seats.len(), tables.seats.len());
+            assert_eq!(dump.pools.len(), tables.pools.len());
         }
         assert_eq!([admission::REFUSED, admission::ADMITTED], [0, 1]);
         assert!(

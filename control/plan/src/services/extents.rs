@@ -54,6 +54,22 @@ impl Extents {
         Some(Extent { start, order })
     }
 
+    /// Takes the extent for `len` entries that begins at `start`; `None` if it can't begin there, or something of it is taken.
+    pub(crate) fn claim(&mut self, start: u32, len: u32) -> Option<Extent> {
+        let order = len.max(1).checked_next_power_of_two()?.ilog2();
+        if !start.is_multiple_of(1 << order) {
+            return None;
+        }
+        let whole = |from: usize| start >> from << from;
+        let from = (order as usize..self.free.len())
+            .find(|from| self.free[*from].contains(&whole(*from)))?;
+        self.free[from].remove(&whole(from));
+        for half in order as usize..from {
+            self.free[half].insert(whole(half) ^ (1 << half));
+        }
+        Some(Extent { start, order })
+    }
+
     /// Gives an extent back, to rest.
     pub(crate) fn give_back(&mut self, extent: Extent) {
         self.resting.push(extent);
@@ -105,6 +121,31 @@ mod tests {
         let starts = [0; 4].map(|_| extents.take(16).unwrap().start);
         assert_eq!(starts, [0, 16, 32, 48]);
         assert_eq!(extents.take(1), None);
+    }
+
+    #[test]
+    fn an_extent_is_claimed_where_it_was_and_only_once() {
+        let mut extents = Extents::new(64, 16);
+        let claimed = extents.claim(20, 3).unwrap();
+        assert_eq!((claimed.start, claimed.len()), (20, 4));
+        assert_eq!(extents.claim(20, 3), None, "taken");
+        assert_eq!(extents.claim(16, 16), None, "holds what is taken");
+        assert_eq!(
+            extents.claim(22, 3),
+            None,
+            "nothing of that length begins there"
+        );
+        assert_eq!(extents.claim(64, 1), None, "beyond the end");
+        let mut taken = Vec::new();
+        while let Some(extent) = extents.take(1) {
+            taken.push(extent.start);
+        }
+        assert!(
+            taken
+                .iter()
+                .copied()
+                .eq((0..64).filter(|at| !(20..24).contains(at)))
+        );
     }
 
     #[test]

@@ -25,12 +25,12 @@ pub(super) struct Writes {
     source_ranges: Vec<(SourceRangeKey, u32)>,
     addresses: Vec<(ServiceAddr, u32)>,
     frontends: Vec<(map::FrontendKey, map::Frontend)>,
-    frontends_after: Vec<map::FrontendKey>,
-    addresses_after: Vec<ServiceAddr>,
-    source_ranges_after: Vec<SourceRangeKey>,
+    pub(super) frontends_after: Vec<map::FrontendKey>,
+    pub(super) addresses_after: Vec<ServiceAddr>,
+    pub(super) source_ranges_after: Vec<SourceRangeKey>,
     pub(super) pools_after: Vec<(u32, map::Pool)>,
     pub(super) seats_after: Vec<(u32, map::Seat)>,
-    backends_after: Vec<(u32, map::Backend)>,
+    pub(super) backends_after: Vec<(u32, map::Backend)>,
 }
 
 impl Writes {
@@ -65,11 +65,7 @@ impl Services {
             let generation = &mut self.generations[at];
             let Some(backend) = backend else {
                 self.backends.remove(id);
-                let gone = map::Backend {
-                    generation: *generation,
-                    ..bytemuck::Zeroable::zeroed()
-                };
-                writes.backends_after.push((id.0, gone));
+                writes.backends_after.push((id.0, gone(*generation)));
                 continue;
             };
             if !self.backends.contains(id) {
@@ -193,6 +189,14 @@ impl Services {
             writes.frontends.push((lowered_key(&key), value));
         }
         (refused, admitted)
+    }
+}
+
+/// What stays of a backend: how often its number was given away.
+pub(super) fn gone(generation: u32) -> map::Backend {
+    map::Backend {
+        generation,
+        ..bytemuck::Zeroable::zeroed()
     }
 }
 

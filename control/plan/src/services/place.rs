@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use causeway_lb::{FrontendKey, Pool, PoolId, Ring, Scope, Seat};
+use causeway_lb::{BackendId, FrontendKey, Pool, PoolId, Ring, Scope, Seat};
 use causeway_maps::service::{self as map, RingPage, RingRef, seat_flags};
 
 use super::Services;
@@ -58,9 +58,55 @@ impl PoolState {
         self.left.entry(number).or_insert(before);
     }
 
+    /// Empties a seat that nobody wants since a restart; returns its index in the map.
+    pub(super) fn empty_seat(&mut self, number: u16) -> Option<u32> {
+        // The pool may have fewer seats by now.
+        if let Some(seat) = self.seats.get_mut(usize::from(number)) {
+            *seat = None;
+        }
+        let extent = self.seats_at?;
+        (u32::from(number) < extent.len()).then_some(extent.start + u32::from(number))
+    }
+
     /// Notes a ring that is wanted from now on, or none.
     pub(super) fn ring(&mut self, scope: Scope, ring: Option<Arc<Ring>>) {
         self.rings[scope as usize].wanted = Some(ring);
+    }
+
+    /// A pool as a map had it before a restart, with who sat on its seats; `None` if another pool lies where it should.
+    pub(super) fn restored(
+        written: map::Pool,
+        seats: Vec<Option<Seat>>,
+        seat_extents: &mut Extents,
+        page_extents: &mut Extents,
+    ) -> Option<Self> {
+        let mut state = Self {
+            written: Some(written),
+            seats,
+            ..Self::default()
+        };
+        if written.seats > 0 {
+            let extent = seat_extents.claim(written.seats_base, written.seats.into())?;
+            state.seats_at = Some(extent);
+        }
+        for (ring, at) in state.rings.iter_mut().zip([written.cluster, written.local]) {
+            ring.at = at;
+            if at.slots <= 1 {
+                continue;
+            }
+            let needs = at.slots.div_ceil(RingPage::SLOTS as u32);
+            ring.pages = page_extents.claim(at.page, needs);
+            if ring.pages.is_none() {
+                let pages = state.rings.into_iter().filter_map(|ring| ring.pages);
+                pages.for_each(|extent| page_extents.free(extent));
+                state
+                    .seats_at
+                    .into_iter()
+                    .for_each(|extent| seat_extents.free(extent));
+                return None;
+            }
+        }
+        Some(state)
     }
 
     /// The extents that it needs and doesn't have; `None`, and nothing is taken, if there is no room for one of them.
@@ -154,7 +200,7 @@ impl Services {
     }
 
     /// Takes a pool out of the maps.
-    fn drop_pool(&mut self, id: PoolId, writes: &mut Writes) {
+    pub(super) fn drop_pool(&mut self, id: PoolId, writes: &mut Writes) {
         let Some(state) = self.pools.remove(&id) else {
             return;
         };
@@ -213,10 +259,19 @@ fn place_seats(
     base
 }
 
-fn clear_seats(extent: Extent, len: u32, writes: &mut Writes) {
+pub(super) fn clear_seats(extent: Extent, len: u32, writes: &mut Writes) {
     let nothing = bytemuck::Zeroable::zeroed();
     let seats = (extent.start..extent.start + len).map(|index| (index, nothing));
     writes.seats_after.extend(seats);
+}
+
+/// Reads a seat back; `None` if nobody sits there.
+pub(super) fn raised(seat: map::Seat) -> Option<Seat> {
+    (seat.backend != 0).then_some(Seat {
+        backend: BackendId(seat.backend),
+        cluster: seat.flags & seat_flags::CLUSTER != 0,
+        local: seat.flags & seat_flags::LOCAL != 0,
+    })
 }
 
 fn lowered(seat: Seat) -> map::Seat {

@@ -30,7 +30,11 @@ fn left_config() -> Config {
     Config::speaker(
         Router::new(65001, [10, 0, 0, 1])
             .originate("192.0.2.0/24")
-            .neighbor(Neighbor::new("10.0.0.1", "10.0.0.2", 65002)),
+            // One side connects: a collision would be the last reset, and not the one that a test made.
+            .neighbor(Neighbor {
+                passive: true,
+                ..Neighbor::new("10.0.0.1", "10.0.0.2", 65002)
+            }),
     )
 }
 
@@ -39,11 +43,7 @@ fn pair(lab: &Lab) -> Result<Pair> {
     let right_config = Config::speaker(
         Router::new(65002, [10, 0, 0, 2])
             .originate("198.51.100.0/24")
-            // One side connects: a collision would be the last reset, and not the one that a test made.
-            .neighbor(Neighbor {
-                passive: true,
-                ..Neighbor::new("10.0.0.2", "10.0.0.1", 65001)
-            }),
+            .neighbor(Neighbor::new("10.0.0.2", "10.0.0.1", 65001)),
     );
     let mut pair = Pair {
         left: Causeway::start(&left, left_config())?,

@@ -8,6 +8,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -27,7 +28,6 @@ use crate::bgp::process::Daemon;
 use crate::bgp::run::CpuWatch;
 use crate::bgp::table::{Prefix, Table};
 use crate::bgp::wire;
-use crate::random::Random;
 use crate::report::{Comparison, Report};
 use crate::stats::Samples;
 
@@ -43,10 +43,10 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const PUMP_INTERVAL: Duration = Duration::from_millis(10);
 /// How long a change is waited for.
 const LOSS_PATIENCE: Duration = Duration::from_secs(10);
-/// A loss that the kernel keeps back is seen at the next look, 0 to 20 ms later: only the middle of many tells.
-const CUTS: usize = 60;
-/// A cut comes at any moment between two looks.
-const CUT_DELAY_US: u32 = 50_000;
+const CUTS: usize = 20;
+/// The kernel keeps news of links back for up to a second after others, which it may have kept back as well. Each cut comes
+/// later, whatever the daemon had to do since the last one: so all find the kernel ready to tell.
+const CUT_PAUSE: Duration = Duration::from_millis(2200);
 const IDLE_PEERS: u8 = 10;
 const IDLE_ROUTES: usize = 1_000;
 const IDLE_TIME: Duration = Duration::from_secs(30);
@@ -82,17 +82,31 @@ struct Running {
 
 /// What the daemon leaves behind, so that packets go on: its pins, and the kernel's routes. The next one would have to remove
 /// those first.
-struct Left(PathBuf);
+struct Left {
+    pins: PathBuf,
+    flush: Command,
+}
+
+impl Left {
+    fn by(lab: &Lab, subject: &Subject) -> Self {
+        // With the groups of next hops go the routes.
+        let mut flush = lab.command(Path::new("ip"));
+        flush.args(["nexthop", "flush", "proto", &PROTOCOL.to_string()]);
+        Self {
+            pins: subject.1.clone(),
+            flush,
+        }
+    }
+}
 
 impl Drop for Left {
     fn drop(&mut self) {
-        if let Err(error) = Datapath::unload_pins(&self.0) {
+        if let Err(error) = Datapath::unload_pins(&self.pins) {
             eprintln!("warning: {error:#}");
         }
-        // With the groups of next hops go the routes.
-        let protocol = PROTOCOL.to_string();
-        if let Err(error) = ip(&["nexthop", "flush", "proto", &protocol]) {
-            eprintln!("warning: {error:#}");
+        // Members take their groups along: that those are gone already is no reason to complain.
+        if let Err(error) = self.flush.output() {
+            eprintln!("warning: the kernel's routes stay: {error}");
         }
     }
 }
@@ -100,7 +114,7 @@ impl Drop for Left {
 impl Running {
     /// With sessions to peers 1 to `peers`, and to peer 0, which is the last of the fleet.
     fn start(lab: &Lab, subject: &Subject, peers: u8) -> Result<Self> {
-        let left = Left(subject.1.clone());
+        let left = Left::by(lab, subject);
         let mut daemon = subject.0.start(lab, peers)?;
         let sessions = (1..=peers)
             .chain([MONITOR])
@@ -252,10 +266,7 @@ fn losses(lab: &Lab, subject: &Subject, routes: usize, cuts: usize) -> Result<Sa
     }
     running.settle(routes)?;
     let mut samples = Samples::default();
-    let mut random = Random(SEED);
     for _ in 0..cuts {
-        let delay = random.below(CUT_DELAY_US);
-        std::thread::sleep(Duration::from_micros(delay.into()));
         let liveness = running.liveness()?;
         ensure!(dead(&liveness)? == 0, "a next hop was dead before");
         let cut = AtomicBool::new(false);
@@ -276,7 +287,11 @@ fn losses(lab: &Lab, subject: &Subject, routes: usize, cuts: usize) -> Result<Sa
         })?;
         samples.push(spent.as_secs_f64() * 1000.0);
         set_link("up")?;
+        let up = Instant::now();
         running.wait_alive(&liveness)?;
+        while up.elapsed() < CUT_PAUSE {
+            running.fleet.pump(PUMP_INTERVAL)?;
+        }
     }
     Ok(samples)
 }
@@ -294,21 +309,11 @@ fn dead(liveness: &Array<MapData, u32>) -> Result<usize> {
 
 /// The peers' end: the daemon's loses its carrier.
 fn set_link(state: &str) -> Result<()> {
-    ip(&["link", "set", CUT_LINK, state])
-}
-
-fn ip(words: &[&str]) -> Result<()> {
-    let output = std::process::Command::new("ip")
-        .args(words)
-        .output()
+    let status = Command::new("ip")
+        .args(["link", "set", CUT_LINK, state])
+        .status()
         .context("start ip (package iproute2)")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(
-        output.status.success(),
-        "`ip {}` failed: {}",
-        words.join(" "),
-        said.trim()
-    );
+    ensure!(status.success(), "`ip link set {CUT_LINK} {state}` failed");
     Ok(())
 }
 

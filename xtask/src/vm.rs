@@ -112,8 +112,12 @@ impl Machine {
             .arg(&self.kernel)
             .arg("-initrd")
             .arg(image)
-            // A panic ends the machine at once, and the suite with it. On a busy host the check of the timer fails.
-            .args(["-append", "console=ttyS0 quiet panic=-1 no_timer_check"])
+            // A panic ends the machine at once, and the suite with it; warnings come with their stacks. On a busy host the
+            // check of the timer fails.
+            .args([
+                "-append",
+                "console=ttyS0 quiet loglevel=5 panic=-1 no_timer_check",
+            ])
             .stdin(Stdio::null());
         Ok(command)
     }

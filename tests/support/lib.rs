@@ -5,7 +5,7 @@
 //! state; [`causeway`] does the same for `causewayd` and asks it through the CLI; [`raw`] speaks BGP byte by byte;
 //! [`bystander`] measures what others notice of it; [`traffic`] sends packets and counts what arrives, and [`flows`] tells
 //! which way; [`capture`] tells what is on a wire; [`fabric`] is two ToRs between a router and a server, and [`racks`] two
-//! racks under two spines; [`random`] repeats a run by its seed; [`wait`] waits for a state and tells what it saw last.
+//! racks under two spines; [`Random`] repeats a run by its seed; [`wait`] waits for a state and tells what it saw last.
 //!
 //! Everything is undone when the values are dropped, a panic included. What a killed run leaves behind is removed when
 //! the next [`Lab`] starts.
@@ -21,13 +21,12 @@ pub mod node;
 pub mod peer;
 pub mod process;
 pub mod racks;
-pub mod random;
 pub mod raw;
 pub mod traffic;
 pub mod wait;
 
+pub use causeway_random::Random;
 pub use lab::Lab;
 pub use node::Node;
 pub use process::Process;
-pub use random::Random;
 pub use wait::wait_until;

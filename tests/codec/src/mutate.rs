@@ -4,6 +4,8 @@
 use std::panic;
 use std::time::{Duration, Instant};
 
+use causeway_random::Random;
+
 /// Longest input in bytes.
 const MAX_INPUT_BYTES: usize = 8192;
 /// Most changes to one input.
@@ -113,45 +115,5 @@ fn change(input: &mut Vec<u8>, corpus: &[Vec<u8>], random: &mut Random) {
             input.drain(at..end);
         }
         _ => {}
-    }
-}
-
-/// SplitMix64: small, good enough, the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the remainder is below a usize"
-    )]
-    fn index(&mut self, limit: usize) -> usize {
-        (self.next() % limit as u64) as usize
-    }
-
-    fn byte(&mut self) -> u8 {
-        self.next().to_be_bytes()[0]
-    }
-
-    fn pick<'a>(&mut self, corpus: &'a [Vec<u8>]) -> Option<&'a Vec<u8>> {
-        if corpus.is_empty() {
-            return None;
-        }
-        corpus.get(self.index(corpus.len()))
     }
 }

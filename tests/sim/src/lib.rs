@@ -13,7 +13,6 @@ pub mod fib;
 pub mod model;
 pub mod network;
 pub mod plan;
-pub mod random;
 pub mod topology;
 
 /// The seed of this run: `CAUSEWAY_SEED`, or the test's own. Printed, so that a failure names it.

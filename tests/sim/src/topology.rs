@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use crate::plan::{EndPolicy, LinkPlan, NodePlan, Plan};
-use crate::random::Random;
+use causeway_random::Random;
 
 fn delay(random: &mut Random) -> Duration {
     Duration::from_micros(50 + random.bits() % 5_000)
@@ -32,11 +32,11 @@ pub fn random_graph(nodes: usize, extra: usize, random: &mut Random) -> Plan {
         links: Vec::new(),
     };
     for node in 1..nodes {
-        let other = random.below(node);
+        let other = random.index(node);
         plan.links.push(LinkPlan::new(other, node, delay(random)));
     }
     while plan.links.len() < nodes - 1 + extra {
-        let (a, b) = (random.below(nodes), random.below(nodes));
+        let (a, b) = (random.index(nodes), random.index(nodes));
         if a != b
             && !plan
                 .links
@@ -179,7 +179,7 @@ pub fn vary(plan: &mut Plan, random: &mut Random) {
 /// A policy that leaves one stable state.
 pub fn any_policy(random: &mut Random) -> EndPolicy {
     let tag = |random: &mut Random| {
-        let tag = u16::try_from(random.below(4)).expect("below 4");
+        let tag = u16::try_from(random.index(4)).expect("below 4");
         random.one_in(6).then_some(tag)
     };
     EndPolicy {
@@ -189,7 +189,7 @@ pub fn any_policy(random: &mut Random) -> EndPolicy {
         keep: random.one_in(20),
         med: random
             .one_in(2)
-            .then(|| u32::try_from(random.below(3)).expect("below 3")),
+            .then(|| u32::try_from(random.index(3)).expect("below 3")),
         prepend: if random.one_in(5) { 2 } else { 0 },
         ..EndPolicy::default()
     }

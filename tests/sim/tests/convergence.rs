@@ -2,9 +2,9 @@
 
 use core::time::Duration;
 
+use causeway_random::Random;
 use causeway_sim::network::Network;
 use causeway_sim::plan::Plan;
-use causeway_sim::random::Random;
 use causeway_sim::{check, full_tier, seed, topology};
 
 const LIMIT: Duration = Duration::from_secs(1_200);
@@ -97,7 +97,7 @@ fn whatever_happens_the_network_comes_to_rest_as_the_model_says() {
     let mut network = at_rest(plan, seed);
     let rounds = if full_tier() { 5_000 } else { 100 };
     for round in 0..rounds {
-        for _ in 0..=random.below(3) {
+        for _ in 0..=random.index(3) {
             disturb(&mut network, &mut random);
             network.run(Duration::from_millis(random.bits() % 3_000));
         }
@@ -107,9 +107,9 @@ fn whatever_happens_the_network_comes_to_rest_as_the_model_says() {
 }
 
 fn disturb(network: &mut Network, random: &mut Random) {
-    let link = random.below(network.plan.links.len());
-    let node = random.below(network.plan.nodes.len());
-    match random.below(7) {
+    let link = random.index(network.plan.links.len());
+    let node = random.index(network.plan.nodes.len());
+    match random.index(7) {
         0 => network.set_link(link, false),
         1 | 2 => network.set_link(link, true),
         3 => network.lose_session(link),
@@ -125,7 +125,7 @@ fn disturb(network: &mut Network, random: &mut Random) {
         _ => {
             // Preferring providers at random can have several stable states; these cannot.
             let policy = topology::any_policy(random);
-            network.set_policy(link, random.below(2), policy);
+            network.set_policy(link, random.index(2), policy);
         }
     }
 }
@@ -159,7 +159,7 @@ fn a_large_fabric_agrees_with_the_model_before_and_after_losses() {
     let mut network = Network::new(plan, seed);
     settle(&mut network);
     for _ in 0..4 {
-        network.set_link(random.below(network.plan.links.len()), false);
+        network.set_link(random.index(network.plan.links.len()), false);
     }
     network.restart(clos.spine(0, 0), false, Duration::from_millis(500));
     settle(&mut network);

@@ -8,9 +8,9 @@ use causeway_bgp::origin::Originated;
 use causeway_bgp::session::State;
 use causeway_bgp::speaker::ResetCause;
 use causeway_bgp::types::Prefix;
+use causeway_random::Random;
 use causeway_sim::network::Network;
 use causeway_sim::plan::{LinkPlan, NodePlan, Plan, prefix4};
-use causeway_sim::random::Random;
 use causeway_sim::{check, seed};
 
 const LIMIT: Duration = Duration::from_secs(600);
@@ -90,7 +90,7 @@ fn a_peer_that_sends_garbage_is_answered_and_backed_off_and_the_others_go_on() {
     network.set_puppet(
         1,
         Box::new(move |_| {
-            let bytes: Vec<u8> = (0..1 + random.below(200))
+            let bytes: Vec<u8> = (0..1 + random.index(200))
                 .map(|_| random.bits() as u8)
                 .collect();
             vec![Bytes::from(bytes)]

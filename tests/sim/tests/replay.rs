@@ -6,9 +6,9 @@ use causeway_bgp::config::ShutdownMessage;
 use causeway_bgp::record::{Recording, Replay};
 use causeway_bgp::speaker::Command;
 use causeway_bgp::time::Time;
+use causeway_random::Random;
 use causeway_sim::network::Network;
 use causeway_sim::plan::EndPolicy;
-use causeway_sim::random::Random;
 use causeway_sim::{seed, topology};
 
 const LIMIT: Duration = Duration::from_secs(900);
